@@ -1,0 +1,34 @@
+"""The algorithms, one file each, read top to bottom like the paper. Imported as ``balrl.agents``; torch on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from balrl.agents.config import BCConfig, FixedBalance, IQLConfig, SACConfig, StateAdaptiveBalance
+
+if TYPE_CHECKING:
+    from balrl.agents.base import Agent
+    from balrl.agents.bc import BC
+    from balrl.agents.iql import IQL
+    from balrl.agents.sac import SAC
+
+__all__ = [
+    "BC",
+    "IQL",
+    "SAC",
+    "Agent",
+    "BCConfig",
+    "FixedBalance",
+    "IQLConfig",
+    "SACConfig",
+    "StateAdaptiveBalance",
+]
+
+_MODULES = {"Agent": "base", "BC": "bc", "IQL": "iql", "SAC": "sac"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"balrl.agents.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'balrl.agents' has no attribute '{name}'; it has {__all__}")

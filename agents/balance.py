@@ -1,0 +1,151 @@
+"""The balance between improvement and constraint: one number for all states, or a model that picks one per state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from balrl.agents.config import FixedBalance, StateAdaptiveBalance
+from balrl.agents.optim import adam, descend
+from balrl.networks import MLP, Linear, sinusoidal_embedding
+from balrl.policies import normal_log_prob, tanh_log_det
+
+Improvement = Callable[[Tensor], Tensor]
+"""Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""
+
+
+class Balance(nn.Module, ABC):
+    """Gives every sample its coefficient. Larger always means more improvement, less constraint.
+
+    An agent asks for coefficients (`sample` to train, `mode` to act), conditions its policy on them (`condition`), and
+    lets the balance improve itself (`update`); it never asks which kind it has.
+    """
+
+    is_family: bool
+    every: int = 1
+    embedding_dim: int = 0
+    """How much wider the policy's input is than the observation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizers: dict[str, torch.optim.Adam] = {}
+
+    @abstractmethod
+    def sample(self, observations: Tensor, online: bool) -> Tensor:
+        """Return the training coefficients ``[B]``, detached."""
+
+    @abstractmethod
+    def mode(self, observations: Tensor) -> Tensor:
+        """Return the coefficients ``[B]`` to act with."""
+
+    @abstractmethod
+    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
+        """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
+
+    @abstractmethod
+    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
+        """Take one step towards better coefficients and return what is worth watching."""
+
+
+class ConstantBalance(Balance):
+    """The same coefficient everywhere; nothing to learn, nothing to condition on."""
+
+    is_family = False
+
+    def __init__(self, config: FixedBalance) -> None:
+        super().__init__()
+        self.coefficient = config.coefficient
+
+    def sample(self, observations: Tensor, online: bool) -> Tensor:
+        return self.mode(observations)
+
+    def mode(self, observations: Tensor) -> Tensor:
+        return observations.new_full(observations.shape[:-1], self.coefficient)
+
+    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
+        return observations
+
+    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
+        return {}
+
+
+class BalanceModel(Balance):
+    """FamO2O's balance model π_b(β | s) (arXiv 2310.17966).
+
+    A tanh-squashed Gaussian u with a state-independent log standard deviation in [−10, 2], mapped affinely,
+    ``β = (u + 1)/2 · (max − min) + min``. Offline the policy trains on ``β ~ Uniform[min, max]``, so that it learns the
+    whole family; online on ``β ~ π_b``, detached. In both phases π_b itself maximises the policy's value,
+    ``L = E[ temp · log π_b(u | s) − min_i Q_i(s, π_u(s, β)) ]``, with ``temp`` learned by ``temp · (H − H_target)``
+    (absent where the configuration switches entropy off). Gradients flow through the policy and stop at π_b.
+    """
+
+    is_family = True
+
+    def __init__(self, config: StateAdaptiveBalance, observation_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.every, self.embedding_dim = config.every, config.embedding_dim
+        self.trunk = MLP(observation_dim, config.hidden)
+        self.mean = Linear(self.trunk.output_dim, 1)
+        self.log_std = nn.Parameter(torch.zeros(1))
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        model = [*self.trunk.parameters(), *self.mean.parameters(), self.log_std]
+        self.optimizers["balance"] = adam(model, config.learning_rate)
+        if config.entropy:
+            self.optimizers["balance_temperature"] = adam([self.log_temperature], config.learning_rate)
+
+    def draw(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return reparameterised coefficients ``[B]`` and the log-density ``[B]`` of u, before the affine map."""
+        mean = self.mean(self.trunk(observations))
+        log_std = self.log_std.clamp(-10, 2)
+        pre_tanh = mean + log_std.exp() * torch.randn_like(mean)
+        log_prob = normal_log_prob(pre_tanh, mean, log_std) - tanh_log_det(pre_tanh)
+        return self._scale(torch.tanh(pre_tanh).squeeze(-1)), log_prob
+
+    @torch.no_grad()
+    def sample(self, observations: Tensor, online: bool) -> Tensor:
+        if online:
+            return self.draw(observations)[0]
+        return self._scale(2 * torch.rand_like(observations[..., 0]) - 1)
+
+    def mode(self, observations: Tensor) -> Tensor:
+        return self._scale(torch.tanh(self.mean(self.trunk(observations)).squeeze(-1)))
+
+    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
+        return torch.cat([observations, sinusoidal_embedding(coefficients, self.embedding_dim)], -1)
+
+    def loss(self, observations: Tensor, improvement: Improvement) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss ``[]``, the entropy ``H = −mean log π_b`` and the drawn coefficients ``[B]``, detached."""
+        coefficients, log_prob = self.draw(observations)
+        loss = -improvement(coefficients)
+        if self.config.entropy:
+            loss = loss + self.log_temperature.detach().exp() * log_prob
+        return loss.mean(-1), -log_prob.detach().mean(-1), coefficients.detach()
+
+    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
+        loss, entropy, coefficients = self.loss(observations, improvement)
+        descend(self.optimizers["balance"], loss)
+        if self.config.entropy:
+            temperature_loss = self.log_temperature.exp() * (entropy - self.config.target_entropy)
+            descend(self.optimizers["balance_temperature"], temperature_loss)
+        return {
+            "balance/loss": loss.detach(),
+            "balance/entropy": entropy,
+            "balance/temperature": self.log_temperature.detach().exp(),
+            "balance/mean": coefficients.mean(-1),
+            "balance/std": coefficients.std(-1),
+        }
+
+    def _scale(self, u: Tensor) -> Tensor:
+        low, high = self.config.minimum, self.config.maximum
+        return (u + 1) / 2 * (high - low) + low
+
+
+def make_balance(config: FixedBalance | StateAdaptiveBalance, observation_dim: int) -> Balance:
+    """Build the runtime balance that a configuration describes."""
+    if isinstance(config, StateAdaptiveBalance):
+        return BalanceModel(config, observation_dim)
+    return ConstantBalance(config)

@@ -1,0 +1,158 @@
+"""What every agent is: a device-agnostic module with `update`, `act`, `predict` and its state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from balrl.batch import Batch
+from balrl.config import Config
+from balrl.networks import Normalizer
+from balrl.spaces import SpaceAdapter
+
+Phase = Literal["offline", "online"]
+Metrics = dict[str, Tensor]
+
+
+class Agent(nn.Module, ABC):
+    """Base of all agents. Knows no environment, no logger and no file.
+
+    Args:
+        observation_space: a flat box, or a goal dictionary.
+        action_space: a finite box.
+        config: the agent's hyperparameters; its defaults if None.
+        device: where parameters live and batches are expected.
+
+    Inside, observations are flat and actions in [-1, 1] (`update`, `act`); `predict` speaks the task's own units.
+    """
+
+    config_type: ClassVar[type[Config]]
+    batch_fields: ClassVar[tuple[str, ...]] = ()
+    """The optional fields of `Batch` that `update` needs."""
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: Config | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.config: Any = config if config is not None else self.config_type()
+        if not isinstance(self.config, self.config_type):
+            raise TypeError(
+                f"{type(self).__name__} takes a {self.config_type.__name__}, got {type(self.config).__name__}"
+            )
+        self.device = torch.device(device)
+        self.spaces = SpaceAdapter(observation_space, action_space)
+        self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
+        self.balance: Any = None
+        self.optimizers: dict[str, torch.optim.Adam] = {}
+        self.phase: Phase = "offline"
+        self.phase_updates = 0
+        self.phase_length: int | None = None
+
+    def set_phase(self, phase: Phase, length: int | None = None) -> None:
+        """Enter a phase; `length` is its number of updates where known, for schedules over it."""
+        self.phase, self.phase_updates, self.phase_length = phase, 0, length
+
+    def update(self, batch: Batch) -> Metrics:
+        """Take one step on B rows and return what is worth watching, as detached scalars on the device."""
+        self.phase_updates += 1
+        return self._update(batch)
+
+    @abstractmethod
+    def _update(self, batch: Batch) -> Metrics:
+        """The algorithm, in the paper's order."""
+
+    @abstractmethod
+    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
+        """Return what the policy sees: normalised observations, conditioned on a balance where there is one."""
+
+    @abstractmethod
+    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
+        """Return the policy's mode or a sample of it."""
+
+    @torch.no_grad()
+    def act(
+        self, observations: Tensor, deterministic: bool = False, balance: float | Tensor | None = None
+    ) -> Tensor:
+        """Return actions ``[B, action_dim]`` in [-1, 1] for flat raw observations ``[B, observation_dim]``.
+
+        Args:
+            deterministic: the policy's mode; otherwise a sample.
+            balance: a member of the policy's family, a number or ``[B]``; by default the agent's own choice.
+
+        Raises:
+            ValueError: when a balance is asked for and the policy is no family.
+        """
+        if balance is not None:
+            if self.balance is None or not self.balance.is_family:
+                raise ValueError(
+                    "this agent has one policy, not a family: train it with StateAdaptiveBalance to ask for a balance"
+                )
+            balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
+            balance = balance.expand(observations.shape[0])
+        return self._policy_actions(self._policy_inputs(observations, balance), deterministic).clamp(-1, 1)
+
+    def predict(
+        self,
+        observation: np.ndarray[Any, Any] | Mapping[str, np.ndarray[Any, Any]],
+        state: tuple[np.ndarray[Any, Any], ...] | None = None,
+        episode_start: np.ndarray[Any, Any] | None = None,
+        deterministic: bool = False,
+        balance: float | None = None,
+    ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
+        """Return actions in the action space's bounds and the unchanged `state`; stable-baselines3's contract.
+
+        Takes one observation or a batch of them, as numpy, a goal dictionary included. `state` and `episode_start` are
+        for recurrent policies and are ignored.
+        """
+        flat = np.asarray(self.spaces.flatten(observation), np.float32)
+        batch = torch.from_numpy(np.atleast_2d(flat)).to(self.device)
+        actions = self.spaces.to_environment(self.act(batch, deterministic, balance).cpu().numpy())
+        actions = actions.astype(self.spaces.action_space.dtype)
+        return (actions[0] if flat.ndim == 1 else actions), state
+
+    def progress(self) -> dict[str, Any]:
+        """Return the part of the state that is not tensors, as plain JSON types."""
+        return {
+            "phase": self.phase,
+            "phase_updates": self.phase_updates,
+            "phase_length": self.phase_length,
+        }
+
+    def load_progress(self, progress: Mapping[str, Any]) -> None:
+        self.phase = progress["phase"]
+        self.phase_updates = progress["phase_updates"]
+        self.phase_length = progress["phase_length"]
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return every optimiser's tensors, keyed by parameter name: ``"critic.head.bias:exp_avg"``."""
+        names = {id(p): name for name, p in self.named_parameters()}
+        return {
+            f"{names[id(parameter)]}:{key}": value
+            for optimizer in self.optimizers.values()
+            for parameter, slots in optimizer.state.items()
+            for key, value in slots.items()
+        }
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Undo `optimizer_state`; parameters that it lacks keep fresh moments."""
+        slots: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            name, slot = key.rsplit(":", 1)
+            slots.setdefault(name, {})[slot] = value
+        names = {id(p): name for name, p in self.named_parameters()}
+        for optimizer in self.optimizers.values():
+            for parameter in optimizer.param_groups[0]["params"]:
+                stored = slots.get(names[id(parameter)], {})
+                optimizer.state[parameter] = {
+                    key: value.clone() if key == "step" else value.to(parameter) for key, value in stored.items()
+                }

@@ -1,0 +1,66 @@
+"""Behaviour cloning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from balrl.agents.base import Agent, Metrics
+from balrl.agents.config import BCConfig
+from balrl.agents.optim import adam, descend
+from balrl.batch import Batch
+from balrl.config import Config
+from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
+
+
+class BC(Agent):
+    """Imitates the data: ``L = −E[log π(a|s)]``, or ``E[mean over action dimensions (π(s) − a)²]`` if deterministic.
+
+    On the best share of the episodes only (``data.top_fraction``) this is %BC (arXiv 2106.01345).
+    """
+
+    config_type = BCConfig
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: Config | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(observation_space, action_space, config, device)
+        kinds = {
+            "gaussian": GaussianPolicy,
+            "tanh-gaussian": TanhGaussianPolicy,
+            "deterministic": DeterministicPolicy,
+        }
+        with torch.device(self.device):
+            self.policy = kinds[self.config.policy](
+                self.spaces.observation_dim,
+                self.spaces.action_dim,
+                self.config.hidden,
+                dropout=self.config.dropout,
+            )
+        self.optimizers["policy"] = adam(self.policy.parameters(), self.config.learning_rate)
+
+    def _update(self, batch: Batch) -> Metrics:
+        loss = self.policy_loss(self.normalizer(batch.observations), batch.actions)
+        descend(self.optimizers["policy"], loss)
+        return {"policy/loss": loss.detach()}
+
+    def policy_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return the imitation loss of normalised observations ``[B, ·]`` and actions ``[B, ·]`` in [-1, 1]."""
+        if isinstance(self.policy, DeterministicPolicy):
+            return (self.policy(observations, dropout=True) - actions).square().mean(-1).mean(-1)
+        return -self.policy.log_prob(observations, actions, dropout=True).mean(-1)
+
+    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
+        return self.normalizer(observations)  # type: ignore[no-any-return]
+
+    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
+        if deterministic or isinstance(self.policy, DeterministicPolicy):
+            return self.policy.mode(inputs)
+        return self.policy.sample(inputs)[0]

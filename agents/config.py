@@ -1,0 +1,108 @@
+"""Every hyperparameter of every agent, with its default and range. Imports no torch, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from balrl.config import Config
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Widths = Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class FixedBalance(Config):
+    """One coefficient for every state: what every offline method has by default."""
+
+    kind: Literal["fixed"] = "fixed"
+    coefficient: float = Field(1.0, gt=0, description="improvement against constraint; larger improves more")
+
+    def __init__(self, coefficient: float = 1.0, **data: Any) -> None:
+        super().__init__(coefficient=coefficient, **data)
+
+
+class StateAdaptiveBalance(Config):
+    """A family of policies over [minimum, maximum] and a model that picks one per state (FamO2O, arXiv 2310.17966)."""
+
+    kind: Literal["state-adaptive"] = "state-adaptive"
+    minimum: float = Field(1.0, gt=0, description="smallest balance: most constraint")
+    maximum: float = Field(5.0, gt=0, description="largest balance: most improvement")
+    embedding_dim: int = Field(6, ge=2, multiple_of=2, description="width of the sinusoidal embedding")
+    hidden: Widths = Field((256, 256), description="hidden layers of the balance model")
+    learning_rate: Rate = Field(3e-4, description="of the balance model and its temperature")
+    every: int = Field(1, ge=1, description="agent updates per balance-model update")
+    entropy: bool = Field(True, description="regularise the balance model's entropy, as on IQL")
+    target_entropy: float = Field(-0.5, description="towards which its temperature is learned")
+
+    def __init__(self, minimum: float = 1.0, maximum: float = 5.0, **data: Any) -> None:
+        super().__init__(minimum=minimum, maximum=maximum, **data)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StateAdaptiveBalance:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+
+BalanceConfig = Annotated[FixedBalance | StateAdaptiveBalance, Field(discriminator="kind")]
+
+
+class BCConfig(Config):
+    """Behaviour cloning."""
+
+    name: Literal["bc"] = "bc"
+    policy: Literal["gaussian", "tanh-gaussian", "deterministic"] = Field(
+        "gaussian", description="maximum likelihood for the first two, mean squared error for the last"
+    )
+    hidden: Widths = Field((256, 256), description="hidden layers of the policy")
+    learning_rate: Rate = Field(3e-4, description="Adam's step size")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
+
+
+class IQLConfig(Config):
+    """Implicit Q-learning."""
+
+    name: Literal["iql"] = "iql"
+    balance: BalanceConfig = Field(
+        FixedBalance(3.0), description="inverse temperature of the advantage weights"
+    )
+    expectile: float = Field(0.7, gt=0, lt=1, description="of the value regression")
+    max_weight: float = Field(100.0, gt=0, description="at which the advantage weights are clipped")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
+    hidden: Widths = Field((256, 256), description="hidden layers of policy, critics and value")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble")
+    layer_norm: bool = Field(False, description="layer normalisation in critics and value")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
+    critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+    value_learning_rate: Rate = Field(3e-4, description="for the value function")
+    policy_schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="of the policy's step size over pre-training; constant in fine-tuning"
+    )
+    log_std_range: tuple[float, float] = Field((-5.0, 2.0), description="of the policy's log standard deviation")
+
+
+class SACConfig(Config):
+    """Soft actor-critic."""
+
+    name: Literal["sac"] = "sac"
+    balance: BalanceConfig = Field(FixedBalance(1.0), description="weight of Q in the policy loss")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
+    hidden: Widths = Field((256, 256), description="hidden layers of policy and critics")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble; targets take their minimum")
+    layer_norm: bool = Field(False, description="layer normalisation in the critics")
+    backup_entropy: bool = Field(True, description="subtract the entropy term from the target")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
+    critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+    temperature_learning_rate: Rate = Field(3e-4, description="for the temperature")
+    initial_temperature: float = Field(1.0, gt=0, description="before it is learned")
+    target_entropy: float | None = Field(None, description="in nats; default: minus the number of action dimensions")
+    log_std_range: tuple[float, float] = Field(
+        (-20.0, 2.0), description="of the policy's log standard deviation"
+    )
+
+
+AgentConfig = Annotated[BCConfig | IQLConfig | SACConfig, Field(discriminator="name")]

@@ -1,0 +1,147 @@
+"""Implicit Q-learning, and with a state-adaptive balance FamO2O on it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from balrl.agents.base import Agent, Metrics
+from balrl.agents.config import IQLConfig
+from balrl.agents.balance import make_balance
+from balrl.agents.optim import adam, descend
+from balrl.batch import Batch
+from balrl.config import Config
+from balrl.networks import QEnsemble, Value, polyak_update
+from balrl.policies import GaussianPolicy
+
+
+class IQL(Agent):
+    """Implicit Q-learning (Kostrikov et al., arXiv 2110.06169).
+
+    - Value: ``L_V = E[ |τ − 1(u < 0)| u² ]``, ``u = min_i Q_target,i(s, a) − V(s)``.
+    - Policy: ``L_π = −E[ min(exp(β u), 100) · log π(a|s, β) ]`` with the new V.
+    - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) V(s') − Q_i(s, a))² ]`` with the new V; then polyak averaging.
+
+    β comes from the balance. With ``FixedBalance(3.0)`` this is IQL. With ``StateAdaptiveBalance(1.0, 5.0)`` it is
+    FamO2O-IQL (arXiv 2310.17966): β differs per sample, the policy sees its embedding, and the balance model is updated
+    between V and the policy, on the target critics; the policy's β is drawn from the balance model before that update.
+    """
+
+    config_type = IQLConfig
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: Config | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(observation_space, action_space, config, device)
+        c: IQLConfig = self.config
+        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        with torch.device(self.device):
+            self.balance = make_balance(c.balance, observation_dim)
+            self.policy = GaussianPolicy(
+                observation_dim + self.balance.embedding_dim,
+                action_dim,
+                c.hidden,
+                c.log_std_range,
+                c.dropout,
+            )
+            self.value = Value(observation_dim, c.hidden, c.layer_norm)
+            self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.optimizers = {
+            "value": adam(self.value.parameters(), c.value_learning_rate),
+            **self.balance.optimizers,
+            "policy": adam(self.policy.parameters(), c.policy_learning_rate),
+            "critic": adam(self.critic.parameters(), c.critic_learning_rate),
+        }
+
+    def _update(self, batch: Batch) -> Metrics:
+        observations = self.normalizer(batch.observations)
+        next_observations = self.normalizer(batch.next_observations)
+        balance = self.balance.sample(observations, self.phase == "online")
+        with torch.no_grad():
+            target_q = self.target_critic(observations, batch.actions).amin(0)
+
+        value_loss, value = self.value_loss(observations, target_q)
+        descend(self.optimizers["value"], value_loss)
+
+        balance_metrics = {}
+        if self.phase_updates % self.balance.every == 0:
+            balance_metrics = self.balance.update(observations, lambda b: self.improvement(observations, b))
+
+        with torch.no_grad():
+            advantages = target_q - self.value(observations)
+        policy_loss = self.policy_loss(observations, batch.actions, advantages, balance)
+        self._schedule_policy_learning_rate()
+        descend(self.optimizers["policy"], policy_loss)
+
+        critic_loss, q = self.critic_loss(
+            observations, batch.actions, batch.rewards, next_observations, batch.terminated
+        )
+        descend(self.optimizers["critic"], critic_loss)
+        polyak_update(self.target_critic, self.critic, self.config.polyak)
+        return {
+            "value/loss": value_loss.detach(),
+            "value/mean": value.mean(-1),
+            "policy/loss": policy_loss.detach(),
+            "policy/advantage": advantages.mean(-1),
+            "critic/loss": critic_loss.detach(),
+            "critic/q": q.mean(-1).mean(0),
+            **balance_metrics,
+        }
+
+    def value_loss(self, observations: Tensor, target_q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the expectile loss ``[]`` towards ``target_q [B]`` and the values ``[B]``, detached."""
+        value = self.value(observations)
+        u = target_q - value
+        weight = torch.where(u < 0, 1 - self.config.expectile, self.config.expectile)
+        return (weight * u.square()).mean(-1), value.detach()
+
+    def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
+        """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
+        actions, _ = self.policy.sample(self.balance.condition(observations, balance))
+        return self.target_critic(observations, actions).amin(0)  # type: ignore[no-any-return]
+
+    def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
+        """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
+        weights = (balance * advantages).exp().clamp(max=self.config.max_weight)
+        inputs = self.balance.condition(observations, balance)
+        return -(weights * self.policy.log_prob(inputs, actions, dropout=True)).mean(-1)
+
+    def critic_loss(
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        next_observations: Tensor,
+        terminated: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
+        with torch.no_grad():
+            target = rewards + self.config.discount * (~terminated) * self.value(next_observations)
+        q = self.critic(observations, actions)
+        return (target - q).square().mean(-1).sum(0), q.detach()
+
+    def _schedule_policy_learning_rate(self) -> None:
+        scale = 1.0
+        if self.config.policy_schedule == "cosine" and self.phase == "offline" and self.phase_length:
+            done = min((self.phase_updates - 1) / self.phase_length, 1.0)
+            scale = 0.5 * (1 + math.cos(math.pi * done))
+        self.optimizers["policy"].param_groups[0]["lr"] = scale * self.config.policy_learning_rate
+
+    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
+        observations = self.normalizer(observations)
+        if balance is None:
+            balance = self.balance.mode(observations)
+        return self.balance.condition(observations, balance)
+
+    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
+        return self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]

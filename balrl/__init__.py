@@ -1,0 +1,35 @@
+"""balrl: from logged experience to a policy, and on to a better one online, without collapse."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from balrl.api import RunResult, evaluate, load_agent, resume, train
+    from balrl.build import TrainConfig, load_config, load_dataset
+
+__version__ = "0.1.0"
+__all__ = [
+    "RunResult",
+    "TrainConfig",
+    "evaluate",
+    "load_agent",
+    "load_config",
+    "load_dataset",
+    "resume",
+    "train",
+]
+_IN_BUILD = ("TrainConfig", "load_config", "load_dataset")
+
+_ROOT = Path(__file__).resolve().parent.parent
+if not Path(__file__).with_name("agents").is_dir() and (_ROOT / "agents" / "iql.py").is_file():
+    # A checkout whose symbolic links did not survive: agents, envs and configs stand beside this package.
+    __path__.append(str(_ROOT))
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("balrl.build" if name in _IN_BUILD else "balrl.api"), name)
+    raise AttributeError(f"module 'balrl' has no attribute '{name}'; it has {__all__}")

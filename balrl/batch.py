@@ -1,0 +1,33 @@
+"""The one shape in which transitions travel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Transitions as plain tensors on one device; ``B`` rows.
+
+    Termination and truncation never share a flag: `terminated` is true only where the task itself ended, and
+    bootstrapping masks with ``~terminated`` alone. A truncated transition carries its true last observation in
+    `next_observations` and bootstraps from it.
+
+    Attributes:
+        observations: ``[B, observation_dim]`` floating point, raw (agents normalise).
+        actions: ``[B, action_dim]`` floating point in [-1, 1].
+        rewards: ``[B]`` floating point, after the run's scale and bias.
+        next_observations: ``[B, observation_dim]``.
+        terminated: ``[B]`` boolean.
+        mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
+        next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminated: Tensor
+    mc_returns: Tensor | None = None
+    next_actions: Tensor | None = None

@@ -1,0 +1,138 @@
+"""One directory holds everything needed to go on: tensors as safetensors, the rest as JSON, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.errors import UserError
+
+FORMAT = 1
+STATE_FILE = "state.json"
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint directory: to a temporary name first, then renamed, so that it is whole or absent.
+
+    Args:
+        path: of the directory; one that stands there is replaced only when the new one is complete.
+        tensors: groups of named tensors; each group becomes ``<group>.safetensors``.
+        state: plain JSON types.
+    """
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for group, values in tensors.items():
+        if values:
+            contiguous = {key: value.detach().contiguous() for key, value in values.items()}
+            save_file(_unshare(contiguous), temporary / f"{group}.safetensors")
+    write_json(temporary / STATE_FILE, {"format": FORMAT, **state})
+    if path.exists():
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(temporary, path)
+    return path
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read the JSON part of a checkpoint.
+
+    Raises:
+        UserError: when there is none, or it was written by another format version.
+    """
+    try:
+        state: dict[str, Any] = json.loads((path / STATE_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' is no readable checkpoint: {error}") from error
+    if state.get("format") != FORMAT:
+        raise UserError(f"checkpoint '{path}' has format {state.get('format')}, this balrl reads format {FORMAT}")
+    return state
+
+
+def load_tensors(path: Path, group: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Read one group of a checkpoint's tensors; empty if it was empty."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / f"{group}.safetensors"
+    if not file.exists():
+        return {}
+    try:
+        return load_file(file, str(device))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"'{file}' is damaged: {error}; resume from an earlier checkpoint") from error
+
+
+def latest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the newest complete checkpoint of a run, or None."""
+    found = sorted(p.parent for p in (run_dir / "checkpoints").glob(f"*/{STATE_FILE}") if p.parent.name[0] != ".")
+    return found[-1] if found else None
+
+
+def prune_checkpoints(run_dir: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints and those that end a phase (named ``…-end-…``)."""
+    passing = sorted(
+        p
+        for p in (run_dir / "checkpoints").iterdir()
+        if p.name[0] != "." and "-end-" not in p.name
+    )
+    for path in passing[:-keep]:
+        shutil.rmtree(path)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the global random states of torch (CPU and `device`), numpy and Python."""
+    np_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    python_state = random.getstate()[1]
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(np_state["state"]["key"].astype(np.int64)),
+        "numpy_position": torch.tensor(np_state["state"]["pos"]),
+        "python": torch.tensor(python_state, dtype=torch.int64),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Undo `random_state`."""
+    torch.set_rng_state(state["torch"].cpu())
+    key = state["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", key, int(state["numpy_position"])))  # noqa: NPY002
+    random.setstate((3, tuple(state["python"].tolist()), None))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON to a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(json.dumps(data, indent=2, allow_nan=True) + "\n")
+    os.replace(temporary, path)
+
+
+def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share memory with an earlier one: safetensors stores each on its own."""
+    seen: set[int] = set()
+    result = {}
+    for key, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        result[key] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return result

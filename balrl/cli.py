@@ -1,0 +1,152 @@
+"""The command line: ``balrl VERB``. Imports nothing heavy until a verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from balrl import __version__
+from balrl.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DESCRIPTION = "From logged experience to a policy, and on to a better one online, without collapse."
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb and return the exit code: 0, 2 for the user's mistake, 130 after an interruption."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.verb != "train":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return int(options.run(options, rest) or 0)
+    except UserError as error:
+        print(f"balrl: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("balrl: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="balrl", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"balrl {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    train = verbs.add_parser(
+        "train", help="train a policy: pretrain → warm-up → fine-tune", add_help=False, allow_abbrev=False
+    )
+    train.set_defaults(run=_train)
+
+    evaluate = verbs.add_parser("evaluate", help="score a run's or a checkpoint's policy")
+    evaluate.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
+    evaluate.add_argument("--env", help="Gymnasium id; default: the run's own task")
+    evaluate.add_argument("--episodes", type=_positive, default=20, help="default: 20")
+    evaluate.add_argument("--seed", type=int, default=10_000, help="of the environments; default: 10000")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    evaluate.add_argument("--balance", type=float, help="a member of the policy's family instead of its own choice")
+    evaluate.set_defaults(run=_evaluate)
+
+    data = verbs.add_parser("data", help="look at a dataset").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    for action, text in (("info", "counts, returns, lengths, ranges"), ("check", "find what is broken")):
+        command = data.add_parser(action, help=text)
+        command.add_argument("file", metavar="FILE", help="D4RL HDF5 file, or point-maze-mixed")
+        command.add_argument("--env", help="the task, to check action bounds and the step limit")
+        command.set_defaults(run=_data_info if action == "info" else _data_check)
+
+    config = verbs.add_parser("config", help="look at presets").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    show = config.add_parser("show", help="print a preset, with the sources of its values")
+    show.add_argument("preset", metavar="PRESET")
+    show.set_defaults(run=_config_show)
+    config.add_parser("list", help="name the presets").set_defaults(run=_config_list)
+    return parser
+
+
+def _train(_: argparse.Namespace, arguments: list[str]) -> int:
+    from balrl.cli_train import run
+
+    return run(arguments)
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.api import evaluate
+    from balrl.report.tables import evaluation_table
+
+    result = evaluate(
+        options.path,
+        options.env,
+        episodes=options.episodes,
+        seed=options.seed,
+        device=options.device,
+        balance=options.balance,
+    )
+    _console().print(evaluation_table(result))
+
+
+def _data_info(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.data.inspect import describe
+    from balrl.report.tables import dataset_table
+
+    dataset, context = _load_for_inspection(options)
+    _console().print(dataset_table(dataset, describe(dataset, context)))
+
+
+def _data_check(options: argparse.Namespace, _: list[str]) -> int:
+    from balrl.data.inspect import problems
+
+    dataset, context = _load_for_inspection(options)
+    found = problems(dataset, context)
+    for problem in found:
+        print(problem)
+    print(f"{len(dataset):,} transitions checked: " + (f"{len(found)} problems" if found else "nothing found"))
+    return 1 if found else 0
+
+
+def _load_for_inspection(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from balrl.build import inspection_context, load_dataset
+
+    context = inspection_context(options.env)
+    return load_dataset(options.file, context.max_episode_steps), context
+
+
+def _config_show(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.build import preset_text
+
+    print(preset_text(options.preset), end="")
+
+
+def _config_list(_: argparse.Namespace, __: list[str]) -> None:
+    from balrl.build import preset_names
+
+    print("\n".join(preset_names()))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

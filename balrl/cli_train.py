@@ -1,0 +1,95 @@
+"""``balrl train``: settings from the command line over a preset or a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from balrl.errors import UserError
+
+USAGE = """balrl train --preset PRESET [--dataset FILE] [--env ID] [KEY=VALUE | --KEY VALUE …]
+       balrl train --config FILE [KEY=VALUE …]
+       balrl train --resume RUN_DIR
+       balrl train --preset PRESET --help"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the arguments of ``balrl train`` and train."""
+    parser = argparse.ArgumentParser(prog="balrl train", usage=USAGE, add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", help="one of `balrl config list`")
+    parser.add_argument("--config", type=Path, help="a YAML file instead of a preset")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with an interrupted run")
+    parser.add_argument("--run-dir", type=Path, help="default: runs/<agent>-<task>-s<seed>-<time>")
+    parser.add_argument("-h", "--help", action="store_true", help="with a preset: every setting and its value")
+    options, rest = parser.parse_known_args(arguments)
+    if options.help:
+        parser.print_help()
+        _print_settings(options.preset, options.config)
+        return 0
+    settings = parse_settings(rest)
+
+    from rich.console import Console
+
+    from balrl.api import read_run_config, resume, train
+    from balrl.build import load_config
+    from balrl.config import override, validate
+    from balrl.display import RichDisplay
+
+    console = Console()
+    warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", style="yellow", highlight=False)
+    with RichDisplay(console) as display:
+        if options.resume is not None:
+            stored = read_run_config(options.resume)
+            asked = None
+            if options.preset or options.config:
+                asked = load_config(options.preset, options.config, settings)
+            elif settings:
+                data = override(stored.model_dump(mode="json"), settings)
+                asked = validate(type(stored), data, "your settings")
+            result = resume(options.resume, asked, display)
+        else:
+            config = load_config(options.preset, options.config, settings)
+            result = train(config, options.run_dir, display)
+    if not result.finished:
+        print(f"stopped and saved; go on with: balrl train --resume {result.run_dir}")
+        return 130
+    print(f"done: {result.run_dir}")
+    return 0
+
+
+def parse_settings(arguments: Sequence[str]) -> dict[str, str]:
+    """Return ``{key: value}`` from ``key=value``, ``--key=value`` and ``--key value``; dashes in keys are underscores."""
+    settings: dict[str, str] = {}
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not equals:
+            following = arguments[position + 1 : position + 2]
+            if not argument.startswith("--") or not following or following[0].startswith("--"):
+                raise UserError(f"'{argument}' has no value; expected KEY=VALUE or --KEY VALUE")
+            value = following[0]
+            position += 1
+        settings[key.replace("-", "_")] = value
+        position += 1
+    return settings
+
+
+def _print_settings(preset: str | None, file: Path | None) -> None:
+    if preset is None and file is None:
+        from balrl.build import preset_names
+
+        print("presets: " + ", ".join(preset_names()))
+        print("\nAdd --preset PRESET to see every setting with its value.")
+        return
+    import tyro
+
+    from balrl.build import TrainConfig, load_config
+
+    flags = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+    print(f"\nEvery setting, with its value in {preset or file}:\n")
+    sys.stdout.flush()
+    tyro.cli(TrainConfig, default=load_config(preset, file), args=["--help"], config=flags, prog="balrl train")

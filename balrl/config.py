@@ -1,0 +1,238 @@
+"""The typed configuration of a run: the command line, the YAML presets, the checkpoint's JSON and the help are all this."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from balrl.errors import UserError, did_you_mean
+
+
+class Config(BaseModel):
+    """Base of every configuration section: unknown keys and values out of range are errors, and nothing is mutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class DataConfig(Config):
+    """How logged data is prepared."""
+
+    reward_scale: float = Field(1.0, description="rewards are multiplied by this")
+    reward_bias: float = Field(0.0, description="and then this is added")
+    reward_normalization: Literal["none", "return-range"] = Field(
+        "none", description="return-range: also multiply by 1000 / (max − min episode return of the data)"
+    )
+    normalize_observations: bool = Field(False, description="standardise with the data's mean and deviation")
+    normalization_eps: float = Field(1e-3, gt=0, description="added to that deviation")
+    top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes (%%BC)")
+    max_episode_steps: int | None = Field(
+        None, ge=1, description="cut episodes here if the file has no timeouts; default: the environment's limit"
+    )
+
+
+class PretrainConfig(Config):
+    """Offline phase."""
+
+    updates: int = Field(0, ge=0, description="gradient updates on the logged data; 0 skips the phase")
+    eval_every: int = Field(5_000, ge=1, description="updates between evaluations")
+
+
+class WarmupConfig(Config):
+    """Interaction without updates, between the phases."""
+
+    steps: int = Field(0, ge=0, description="environment steps collected without updates; 0 skips the phase")
+    policy: Literal["agent", "random"] = Field("agent", description="who acts: the frozen agent, or uniform noise")
+
+
+class FinetuneConfig(Config):
+    """Online phase."""
+
+    steps: int = Field(0, ge=0, description="environment steps; 0 skips the phase")
+    utd_ratio: float = Field(1.0, gt=0, description="updates per environment step; the remainder carries over")
+    retain: Literal["none", "append", "mix"] = Field(
+        "none", description="the logged data online: dropped, put into the replay, or a fixed share of each batch"
+    )
+    offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=mix")
+    eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
+
+
+class ReplayConfig(Config):
+    """The online replay buffer."""
+
+    capacity: int = Field(1_000_000, ge=1, description="transitions; the oldest are overwritten")
+
+
+class EvaluationConfig(Config):
+    """Deterministic evaluation."""
+
+    episodes: int = Field(10, ge=1, description="per evaluation")
+    num_envs: int = Field(10, ge=1, description="of them side by side")
+    seed: int = Field(10_000, ge=0, description="of the evaluation environments")
+
+
+class CheckpointConfig(Config):
+    """What a run can resume from."""
+
+    every: int = Field(10_000, ge=1, description="updates (offline) or environment steps (online) between checkpoints")
+    keep: int = Field(2, ge=1, description="how many of the latest are kept beside the end of each phase")
+
+
+class TrackingConfig(Config):
+    """Where metrics go; the local files are always written."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = Field(
+        "auto", description="Weights & Biases; auto: online when a key is configured, else offline"
+    )
+    project: str = Field("balrl", min_length=1, description="W&B project")
+    log_every: int = Field(500, ge=1, description="updates or environment steps between records")
+
+
+class RunConfig(Config):
+    """Everything about a run but its agent."""
+
+    env: str = Field(description="Gymnasium id of the task")
+    env_kwargs: dict[str, Any] = Field({}, description="passed to gymnasium.make_vec, for example {layout: large}")
+    num_envs: int = Field(1, ge=1, description="environments collected from side by side")
+    dataset: str | None = Field(None, description="D4RL HDF5 file, or point-maze-mixed for the built-in data")
+    data: DataConfig = DataConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    batch_size: int = Field(256, ge=1, description="transitions per update")
+    replay: ReplayConfig = ReplayConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of everything random")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …; auto takes a GPU where there is one")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
+
+    @model_validator(mode="after")
+    def _phases_make_sense(self) -> RunConfig:
+        if not (self.pretrain.updates or self.warmup.steps or self.finetune.steps):
+            raise ValueError("pretrain.updates, warmup.steps and finetune.steps are all 0: there is nothing to do")
+        needs = [
+            name
+            for name, used in (
+                ("pretrain.updates", self.pretrain.updates > 0),
+                (f"finetune.retain={self.finetune.retain}", self.finetune.retain != "none"),
+            )
+            if used
+        ]
+        if needs and self.dataset is None:
+            raise ValueError(f"{needs[0]} needs a dataset, none is given: pass --dataset FILE")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as everybody means it: ``1e-3`` is a number, and only true and false are booleans (``off`` is a word)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML without constructing any object but plain data.
+
+    Raises:
+        UserError: naming `source` and the line of the mistake.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration '{path}': {error}") from error
+    data = parse_yaml(text, f"'{path}'")
+    if not isinstance(data, dict):
+        raise UserError(f"'{path}' holds {type(data).__name__}, expected a mapping of settings")
+    return data
+
+
+def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return `data` with dotted settings such as ``{"agent.balance.maximum": "8"}`` applied; values are YAML.
+
+    Changing what a section *is* (its ``kind`` or ``name``) drops the section's other keys, which belong to the old kind.
+    """
+    result: dict[str, Any] = copy.deepcopy(data)
+    # What a section is goes first, so that its other settings apply to the new kind whatever their order.
+    order = sorted(settings, key=lambda key: key.rsplit(".", 1)[-1] not in ("kind", "name"))
+    for key in order:
+        value = parse_yaml(settings[key], f"--{key}")
+        *sections, leaf = key.split(".")
+        node = result
+        for section in sections:
+            child = node.setdefault(section, {})
+            if not isinstance(child, dict):
+                raise UserError(f"--{key}: '{section}' is a single value, not a section")
+            node = child
+        if leaf in ("kind", "name") and sections and node.get(leaf) != value:
+            node.clear()
+        node[leaf] = value
+    return result
+
+
+def validate(kind: type[ConfigT], data: Any, source: str) -> ConfigT:
+    """Build a configuration, or raise a `UserError` with the first mistake in one line."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{source}: {describe(error, kind)}") from error
+
+
+def describe(error: ValidationError, kind: type[Config]) -> str:
+    """Return the first validation error as one line: the key, the value found, what was expected."""
+    first = error.errors()[0]
+    names = sorted(set(field_names(kind)))
+    path = [str(part) for part in first["loc"]]
+    # Discriminated unions put the chosen tag into the location; the user wrote no such key.
+    key = ".".join(part for i, part in enumerate(path) if not (i and path[i - 1] in ("agent", "balance")))
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{did_you_mean(key, names)}"
+    if first["type"] == "missing":
+        return f"'{key}' is missing"
+    if first["type"].startswith("union_tag"):
+        return f"{key}: {first['msg'].replace('Input tag', 'the value')}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected it to be")
+    return f"{key} = {first['input']!r}: {message}" if key else message
+
+
+def field_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of a configuration, of all members where a section can be one of several."""
+    for name, info in kind.model_fields.items():
+        sections = [t for t in _types_in(info.annotation) if issubclass(t, BaseModel)]
+        if not sections:
+            yield prefix + name
+        for section in sections:
+            yield from field_names(section, f"{prefix}{name}.")
+
+
+def _types_in(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _types_in(argument)

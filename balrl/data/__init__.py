@@ -1,0 +1,1 @@
+"""Logged experience: reading it, checking it, preparing it."""

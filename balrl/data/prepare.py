@@ -1,0 +1,114 @@
+"""From recorded units to what agents train on: rewards, actions, observation statistics, replay."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from balrl.batch import Batch
+from balrl.config import DataConfig
+from balrl.data.dataset import Array, Dataset, MCTruncation
+from balrl.errors import UserError
+from balrl.replay import ReplayBuffer
+from balrl.spaces import SpaceAdapter
+
+
+@dataclass(frozen=True)
+class RewardTransform:
+    """``r ← scale · r + bias``, the same for logged and for online rewards."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+
+def reward_transform(config: DataConfig, dataset: Dataset | None) -> RewardTransform:
+    """Resolve the configured scale and bias; ``return-range`` multiplies by 1000 / (max − min episode return).
+
+    Raises:
+        UserError: when that range is asked for without data, or is zero.
+    """
+    scale = config.reward_scale
+    if config.reward_normalization == "return-range":
+        if dataset is None:
+            raise UserError("data.reward_normalization is 'return-range' but the run has no dataset; set it to 'none'")
+        spread = float(np.ptp(dataset.episode_returns))
+        if spread <= 0:
+            raise UserError(
+                f"every episode of '{dataset.name}' has the return {dataset.episode_returns[0]:g}: "
+                "data.reward_normalization 'return-range' would divide by zero; set it to 'none'"
+            )
+        scale *= 1000.0 / spread
+    return RewardTransform(scale, config.reward_bias)
+
+
+def observation_statistics(dataset: Dataset, eps: float) -> tuple[Array, Array]:
+    """Return mean and standard deviation + `eps` of the observations, each ``[observation_dim]``."""
+    mean = dataset.observations.mean(0, dtype=np.float64)
+    std = dataset.observations.std(0, dtype=np.float64)
+    return mean.astype(np.float32), (std + eps).astype(np.float32)
+
+
+def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
+    """Raise a `UserError` that names both shapes when data and environment do not fit."""
+    data = (dataset.observations.shape[1], dataset.actions.shape[1])
+    env = (spaces.observation_dim, spaces.action_dim)
+    if data != env:
+        hint = f"; the data names {dataset.env_id}" if dataset.env_id else ""
+        raise UserError(
+            f"dataset '{dataset.name}' has {data[0]} observations and {data[1]} actions, environment {env_id} has "
+            f"{env[0]} and {env[1]}: they do not belong together{hint}"
+        )
+
+
+def scale_actions(dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
+    """Return the data with actions in [-1, 1], clipped with one warning that counts what was outside."""
+    actions = np.asarray(spaces.from_environment(dataset.actions), np.float32)
+    outside = int((np.abs(actions) > 1 + 1e-6).sum())
+    if outside:
+        warnings.warn(
+            f"{outside:,} of {actions.size:,} action values ({outside / actions.size:.1%}) of '{dataset.name}' are out of "
+            f"bounds (up to {np.abs(actions).max():.3g} of the bound): clipped",
+            stacklevel=2,
+        )
+    return replace(dataset, actions=actions.clip(-1, 1))
+
+
+def to_replay(
+    dataset: Dataset,
+    transform: RewardTransform,
+    fields: tuple[str, ...] = (),
+    capacity: int | None = None,
+    device: torch.device | str = "cpu",
+    discount: float = 0.99,
+    mc_truncation: MCTruncation = "sum",
+) -> ReplayBuffer:
+    """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
+
+    Args:
+        capacity: rows of the buffer; the dataset's length if not given.
+        discount, mc_truncation: of the Monte-Carlo returns of the transformed rewards, where those are asked for.
+    """
+    rewards = (transform.scale * dataset.rewards + transform.bias).astype(np.float32)
+    dataset = replace(dataset, rewards=rewards)
+    extra = {}
+    if "mc_returns" in fields:
+        extra["mc_returns"] = torch.from_numpy(dataset.mc_returns(discount, mc_truncation))
+    if "next_actions" in fields:
+        extra["next_actions"] = torch.from_numpy(dataset.next_actions())
+    buffer = ReplayBuffer(
+        max(capacity or 0, len(dataset)), dataset.observations.shape[1], dataset.actions.shape[1], device, fields
+    )
+    buffer.add(
+        Batch(
+            torch.from_numpy(dataset.observations),
+            torch.from_numpy(dataset.actions),
+            torch.from_numpy(rewards),
+            torch.from_numpy(dataset.next_observations),
+            torch.from_numpy(dataset.terminated),
+            **extra,
+        )
+    )
+    return buffer

@@ -1,0 +1,50 @@
+"""D4RL's reference returns and normalised scores."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+# Tasks whose scores papers normalise with a D4RL dataset's reference; the environments' versions differ from D4RL's.
+D4RL_NAME = {
+    "Hopper": "hopper-medium-v2",
+    "HalfCheetah": "halfcheetah-medium-v2",
+    "Walker2d": "walker2d-medium-v2",
+    "AdroitHandDoor": "door-human-v1",
+    "AdroitHandHammer": "hammer-human-v1",
+    "AdroitHandPen": "pen-human-v1",
+    "AdroitHandRelocate": "relocate-human-v1",
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Returns that count as 0 and 100, and where they come from."""
+
+    minimum: float
+    maximum: float
+    source: str
+
+    def normalize(self, value: float) -> float:
+        """Return ``100 · (value − minimum) / (maximum − minimum)``."""
+        return 100.0 * (value - self.minimum) / (self.maximum - self.minimum)
+
+
+@cache
+def d4rl_references() -> dict[str, Reference]:
+    """Return the reference of every D4RL dataset, by name."""
+    table = resources.files("balrl.data").joinpath("d4rl_ref_scores.csv")
+    with table.open() as lines:
+        return {
+            row["dataset"]: Reference(float(row["ref_min"]), float(row["ref_max"]), row["dataset"])
+            for row in csv.DictReader(lines)
+        }
+
+
+def reference_for(env_id: str) -> Reference | None:
+    """Return the D4RL reference that papers use for an environment id, whatever its version; None if there is none."""
+    task = env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0].removesuffix("Sparse")
+    name = D4RL_NAME.get(task)
+    return d4rl_references()[name] if name else None

@@ -1,0 +1,84 @@
+"""A run's progress for a person: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from balrl.train import Progress as RunProgress
+
+
+def describe_evaluation(record: Mapping[str, Any]) -> str:
+    """Return an evaluation record as one line."""
+    parts = [f"{record['phase']:>8} {record['step']:>9,}  score {record['score']:7.1f}"]
+    if record["normalized_score"] is not None:
+        parts.append(f"return {record['return_mean']:9.1f}")
+    if record["success_rate"] is not None:
+        parts.append(f"success {record['success_rate']:.0%}")
+    return "  ".join(parts)
+
+
+class RichDisplay:
+    """Shows phase, steps per second, remaining time and the last score; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[score]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._score = ""
+        self._phase: str | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> RichDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, progress: RunProgress, total: int) -> None:
+        if progress.phase != self._phase:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(
+                progress.phase, total=total, completed=progress.phase_steps, rate="", score=self._score
+            )
+            self._phase = progress.phase
+        speed = self._bar.tasks[0].speed
+        rate = f"{speed:,.0f} steps/s" if speed else ""
+        self._bar.update(self._task, completed=progress.phase_steps, rate=rate, score=self._score)
+
+    def evaluated(self, record: Mapping[str, Any]) -> None:
+        self._score = f"score {record['score']:.1f}"
+        self.console.print(describe_evaluation(record), highlight=False)
+
+
+    def notice(self, message: str) -> None:
+        self.console.print(message, highlight=False, style="yellow")
+
+
+class SilentDisplay:
+    """Shows nothing."""
+
+    def update(self, progress: RunProgress, total: int) -> None:
+        pass
+
+    def evaluated(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def notice(self, message: str) -> None:
+        pass

@@ -1,0 +1,23 @@
+"""The one exception that means: the user can mend this."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a file, a path, a setting or a name.
+
+    The message is one line: what was found, what was expected, what to do. The command line prints it without a
+    traceback and exits with code 2.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name nearest to `name`, or an empty string."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not near:  # a nested name is often given without its prefix
+        near = [k for k in known if k.rsplit(".", 1)[-1] == name][:1]
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,140 @@
+"""Returns of a deterministic policy, normalised scores, and intervals over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from balrl.data.reference import Reference
+from balrl.rollout import Collector
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What N episodes came to.
+
+    Attributes:
+        returns: undiscounted, one per episode.
+        lengths: in steps, one per episode.
+        seed: of the environments.
+        successes: one per episode, True where the task reported success at any step; None if it reports none.
+        reference: what normalised scores are relative to, if anything is.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    seed: int
+    successes: tuple[bool, ...] | None = None
+    reference: Reference | None = None
+
+    @property
+    def mean_return(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def normalized_score(self) -> float | None:
+        """0 for the reference's minimum, 100 for its maximum; None without a reference."""
+        return self.reference.normalize(self.mean_return) if self.reference else None
+
+    @property
+    def success_rate(self) -> float | None:
+        """In [0, 1]; None if the task reports no success."""
+        return float(np.mean(self.successes)) if self.successes is not None else None
+
+    @property
+    def score(self) -> float:
+        """The normalised score where there is one, else the mean return: what curves show and `best` compares."""
+        return self.mean_return if self.normalized_score is None else self.normalized_score
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON types."""
+        return {
+            "score": self.score,
+            "normalized_score": self.normalized_score,
+            "return_mean": self.mean_return,
+            "return_std": float(np.std(self.returns)),
+            "length_mean": float(np.mean(self.lengths)),
+            "success_rate": self.success_rate,
+            "episodes": len(self.returns),
+            "seed": self.seed,
+            "reference": self.reference.source if self.reference else None,
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+        }
+
+
+def evaluate_policy(
+    act: Callable[[Tensor], Tensor],
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    episodes: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    reference: Reference | None = None,
+) -> Evaluation:
+    """Run `episodes` episodes and return what they came to.
+
+    Each world is given its number of episodes beforehand. Taking the first `episodes` to finish would favour short
+    ones.
+
+    Args:
+        act: maps observations ``[N, observation_dim]`` to actions in [-1, 1]; must be deterministic, or the result is
+            not repeatable.
+        env: its worlds are reset with `seed`, `seed` + 1, …
+    """
+    collector = Collector(env, device, seed)
+    n = env.num_envs
+    quota = np.array([(episodes + i) // n for i in range(n)][::-1])
+    found: list[list[tuple[float, int, bool]]] = [[] for _ in range(n)]
+    counts = np.zeros(n, np.int64)
+    while (counts < quota).any():
+        step = collector.step(act)
+        for i in step.done.nonzero().flatten().tolist():
+            if counts[i] < quota[i]:
+                counts[i] += 1
+                success = bool(step.success[i]) if step.success is not None else False
+                found[i].append((float(step.returns[i]), int(step.lengths[i]), success))
+    rows = [row for world in found for row in world]
+    return Evaluation(
+        tuple(r for r, _, _ in rows),
+        tuple(length for _, length, _ in rows),
+        seed,
+        tuple(s for _, _, s in rows) if collector.reports_success else None,
+        reference,
+    )
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean: the mean of the middle half of all scores (Agarwal et al., arXiv 2108.13264)."""
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(np.asarray(scores, np.float64), 0.25, axis=None))
+
+
+def bootstrap_interval(
+    scores: Sequence[ArrayLike] | NDArray[Any],
+    statistic: Callable[[NDArray[Any]], float] = iqm,
+    confidence: float = 0.95,
+    samples: int = 2_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return a stratified percentile-bootstrap interval of a statistic.
+
+    Args:
+        scores: ``[tasks][seeds]``; seeds are resampled with replacement within each task.
+        statistic: of the pooled scores.
+    """
+    rng = np.random.default_rng(seed)
+    tasks = [np.asarray(task, np.float64).ravel() for task in scores]
+    values = [
+        statistic(np.concatenate([rng.choice(task, len(task)) for task in tasks])) for _ in range(samples)
+    ]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)

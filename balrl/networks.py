@@ -1,0 +1,173 @@
+"""Multilayer perceptrons and batched ensembles of them.
+
+Every parameter has leading member axes (none for a single network), weights are stored ``[*members, in, out]``, and no
+operation mixes members: member ``i`` of an ensemble computes what it would compute alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ORTHOGONAL_GAIN = math.sqrt(2.0)
+
+
+def orthogonal(members: tuple[int, ...], fan_in: int, fan_out: int) -> nn.Parameter:
+    """Return a ``[*members, fan_in, fan_out]`` parameter, each member orthogonal with gain √2 (Saxe et al., 2014)."""
+    weight = torch.empty(math.prod(members), fan_in, fan_out)
+    for member in weight:
+        nn.init.orthogonal_(member, ORTHOGONAL_GAIN)
+    return nn.Parameter(weight.reshape(*members, fan_in, fan_out))
+
+
+class Linear(nn.Module):
+    """``y = x W + b``; ``x [*members, B, in]`` or ``[B, in]`` (shared by all members) gives ``[*members, B, out]``."""
+
+    def __init__(self, fan_in: int, fan_out: int, members: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.weight = orthogonal(members, fan_in, fan_out)
+        self.bias = nn.Parameter(torch.zeros(*members, fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return torch.addmm(self.bias, x, self.weight)
+        # Not `x @ W`: matmul folds a shared x into a transposed product, and what follows then runs on strided memory.
+        return torch.baddbmm(self.bias.unsqueeze(-2), x.expand(self.weight.shape[0], -1, -1), self.weight)
+
+
+class ScalarHead(nn.Module):
+    """A linear layer to one number, ``(x * w).sum(-1) + b``: ``[*members, B, in]`` gives ``[*members, B]``."""
+
+    def __init__(self, fan_in: int, members: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(orthogonal(members, fan_in, 1).detach().squeeze(-1).clone())
+        self.bias = nn.Parameter(torch.zeros(members))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight.unsqueeze(-2)).sum(-1) + self.bias.unsqueeze(-1)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis with one scale and shift per member (Ba et al., 2016)."""
+
+    def __init__(self, width: int, members: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*members, width))
+        self.bias = nn.Parameter(torch.zeros(*members, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised = F.layer_norm(x, x.shape[-1:])
+        return normalised * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
+
+
+class MLP(nn.Module):
+    """Hidden layers with ReLU: linear, optional layer norm, ReLU, optional dropout.
+
+    Args:
+        input_dim: width of the input.
+        hidden: widths of the hidden layers, at least one.
+        members: leading ensemble axes of every parameter; ``()`` for one network.
+        layer_norm: normalise each hidden layer before its ReLU.
+        dropout: probability in [0, 1), applied only where `forward` is told to.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden: Sequence[int],
+        members: tuple[int, ...] = (),
+        layer_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        widths = [input_dim, *hidden]
+        self.layers = nn.ModuleList(
+            Linear(a, b, members) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(LayerNorm(w, members) for w in hidden) if layer_norm else None
+        self.dropout = dropout
+        self.output_dim = widths[-1]
+
+    def forward(self, x: Tensor, dropout: bool = False) -> Tensor:
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if self.norms is not None:
+                x = self.norms[index](x)
+            x = F.relu(x)
+            if dropout and self.dropout > 0:
+                x = F.dropout(x, self.dropout)
+        return x
+
+
+class Value(nn.Module):
+    """V(s): ``[B, observation_dim]`` gives ``[B]``."""
+
+    def __init__(self, observation_dim: int, hidden: Sequence[int], layer_norm: bool = False) -> None:
+        super().__init__()
+        self.trunk = MLP(observation_dim, hidden, layer_norm=layer_norm)
+        self.head = ScalarHead(self.trunk.output_dim)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.head(self.trunk(observations))  # type: ignore[no-any-return]
+
+
+class QEnsemble(nn.Module):
+    """`members` independent Q(s, a): ``[B, observation_dim], [B, action_dim]`` gives ``[members, B]``."""
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        members: int = 2,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.trunk = MLP(observation_dim + action_dim, hidden, (members,), layer_norm)
+        self.head = ScalarHead(self.trunk.output_dim, (members,))
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.head(self.trunk(torch.cat([observations, actions], -1)))  # type: ignore[no-any-return]
+
+
+class Normalizer(nn.Module):
+    """``(x − mean) / std`` with a fixed mean and standard deviation; the identity until `fit`.
+
+    It lives inside the agent, so that a saved policy takes raw observations wherever it goes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def fit(self, mean: Tensor, std: Tensor) -> None:
+        """Copy a mean and a standard deviation, each ``[width]``; zero deviations become 1."""
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def sinusoidal_embedding(x: Tensor, width: int) -> Tensor:
+    """Embed scalars ``x [B]`` as ``[B, width]``, `width` even (FamO2O, arXiv 2310.17966).
+
+    Entries ``2i`` and ``2i + 1`` are ``sin(x / n^(2i/width))`` and ``cos(x / n^(2i/width))`` with ``n = 10000``.
+    """
+    exponents = torch.arange(0, width, 2, device=x.device, dtype=x.dtype) / width
+    angles = x.unsqueeze(-1) / 10_000.0**exponents
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
+
+
+@torch.no_grad()
+def polyak_update(target: nn.Module, source: nn.Module, rate: float) -> None:
+    """Move every target parameter towards its source: ``target ← target + rate · (source − target)``."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)

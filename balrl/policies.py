@@ -1,0 +1,126 @@
+"""Stochastic and deterministic policy heads on a multilayer perceptron.
+
+All act in [-1, 1]. Shapes: inputs ``[B, input_dim]``, actions ``[B, action_dim]``, log-probabilities ``[B]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from balrl.networks import MLP, Linear
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of independent normals, summed over the last axis."""
+    z = (x - mean) * torch.exp(-log_std)
+    return (-0.5 * z.square() - log_std - HALF_LOG_2PI).sum(-1)
+
+
+def tanh_log_det(pre_tanh: Tensor) -> Tensor:
+    """``log |d tanh(x)/dx| = log(1 − tanh²x)``, summed over the last axis, in the form that does not underflow."""
+    return (2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))).sum(-1)
+
+
+class GaussianPolicy(nn.Module):
+    """N(tanh(f(s)), diag(σ²)) with σ a free parameter, not squashed; IQL's policy (arXiv 2110.06169).
+
+    Samples can leave [-1, 1]: `act` of an agent clips them, densities are the unclipped Gaussian's.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        log_std_range: tuple[float, float] = (-5.0, 2.0),
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.mean = Linear(self.trunk.output_dim, action_dim)
+        self.log_std = nn.Parameter(torch.zeros(action_dim))
+        self.log_std_range = log_std_range
+
+    def forward(self, x: Tensor, dropout: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the mean ``[B, action_dim]`` and the log standard deviation ``[action_dim]``."""
+        return torch.tanh(self.mean(self.trunk(x, dropout))), self.log_std.clamp(*self.log_std_range)
+
+    def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
+        return normal_log_prob(actions, *self(x, dropout))
+
+    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a reparameterised action and its log-probability."""
+        mean, log_std = self(x)
+        actions = mean + log_std.exp() * torch.randn_like(mean)
+        return actions, normal_log_prob(actions, mean, log_std)
+
+    def mode(self, x: Tensor) -> Tensor:
+        return self(x)[0]  # type: ignore[no-any-return]
+
+
+class TanhGaussianPolicy(nn.Module):
+    """tanh(N(μ(s), diag(σ(s)²))), SAC's policy (arXiv 1801.01290, appendix C)."""
+
+    def __init__(
+        self,
+        input_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        log_std_range: tuple[float, float] = (-5.0, 2.0),
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.mean = Linear(self.trunk.output_dim, action_dim)
+        self.log_std = Linear(self.trunk.output_dim, action_dim)
+        self.log_std_range = log_std_range
+
+    def forward(self, x: Tensor, dropout: bool = False) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation before the tanh, each ``[B, action_dim]``."""
+        features = self.trunk(x, dropout)
+        return self.mean(features), self.log_std(features).clamp(*self.log_std_range)
+
+    def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
+        """Log-density of actions in (-1, 1); those on the border are moved inside by 1e-5 first."""
+        pre_tanh = torch.atanh(actions.clamp(-1 + 1e-5, 1 - 1e-5))
+        return normal_log_prob(pre_tanh, *self(x, dropout)) - tanh_log_det(pre_tanh)
+
+    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a reparameterised action and its log-probability."""
+        mean, log_std = self(x)
+        pre_tanh = mean + log_std.exp() * torch.randn_like(mean)
+        return torch.tanh(pre_tanh), normal_log_prob(pre_tanh, mean, log_std) - tanh_log_det(pre_tanh)
+
+    def mode(self, x: Tensor) -> Tensor:
+        return torch.tanh(self(x)[0])
+
+
+class DeterministicPolicy(nn.Module):
+    """tanh(f(s)); sampling returns the same action as the mode."""
+
+    def __init__(
+        self,
+        input_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.mean = Linear(self.trunk.output_dim, action_dim)
+
+    def forward(self, x: Tensor, dropout: bool = False) -> Tensor:
+        return torch.tanh(self.mean(self.trunk(x, dropout)))
+
+    def mode(self, x: Tensor) -> Tensor:
+        return self(x)  # type: ignore[no-any-return]

@@ -1,0 +1,177 @@
+"""Device-resident replay: storage, sampling, and mixtures of offline and online data."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from balrl.batch import Batch
+from balrl.errors import UserError
+
+OPTIONAL_FIELDS = ("mc_returns", "next_actions")
+
+
+class Sampler(Protocol):
+    """Anything that an agent's batches can be drawn from."""
+
+    def sample(self, batch_size: int) -> Batch: ...
+    def __len__(self) -> int: ...
+
+
+class ReplayBuffer:
+    """A ring of transitions in one packed ``[capacity, width]`` float32 tensor on one device.
+
+    One tensor, because a batch is then one gather. Sampling is uniform with replacement from the rows that are there,
+    driven by torch's global generator of the device.
+
+    Args:
+        capacity: rows; the oldest are overwritten when it is full.
+        observation_dim: width of an observation.
+        action_dim: width of an action.
+        device: where the storage lives and batches come from.
+        fields: the optional columns to keep, of ``mc_returns`` and ``next_actions``.
+
+    Raises:
+        UserError: when the storage would not fit into the device's free memory; the message says how much is needed.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        observation_dim: int,
+        action_dim: int,
+        device: torch.device | str = "cpu",
+        fields: tuple[str, ...] = (),
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}, expected at least 1")
+        widths = {
+            "observations": observation_dim,
+            "actions": action_dim,
+            "rewards": 1,
+            "next_observations": observation_dim,
+            "terminated": 1,
+            "mc_returns": 1,
+            "next_actions": action_dim,
+        }
+        self.fields = tuple(f for f in Batch._fields if f not in OPTIONAL_FIELDS or f in fields)
+        self._widths = [widths[f] for f in self.fields]
+        self.capacity = capacity
+        self.device = torch.device(device)
+        check_memory(capacity * sum(self._widths) * 4, self.device)
+        self.storage = torch.zeros(capacity, sum(self._widths), device=self.device)
+        self.size = 0
+        self.cursor = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def add(self, batch: Batch) -> None:
+        """Append the rows of a batch, at most `capacity` of them, over the oldest."""
+        rows = self._pack(batch)
+        count = rows.shape[0]
+        if count > self.capacity:
+            raise ValueError(f"cannot add {count} rows to a buffer of capacity {self.capacity}")
+        first = min(count, self.capacity - self.cursor)
+        self.storage[self.cursor : self.cursor + first] = rows[:first]
+        self.storage[: count - first] = rows[first:]
+        self.cursor = (self.cursor + count) % self.capacity
+        self.size = min(self.size + count, self.capacity)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw `batch_size` rows uniformly, with replacement."""
+        if self.size == 0:
+            raise ValueError("cannot sample from an empty replay buffer")
+        return self.gather(torch.randint(self.size, (batch_size,), device=self.device))
+
+    def gather(self, indices: Tensor) -> Batch:
+        """Return the rows at `indices` ``[B]``, counted in the order of storage."""
+        columns = self.storage.index_select(0, indices).split(self._widths, -1)
+        values: dict[str, Tensor] = {}
+        for field, column, width in zip(self.fields, columns, self._widths, strict=True):
+            scalar = width == 1 and field not in ("observations", "actions", "next_observations", "next_actions")
+            values[field] = column.squeeze(-1) if scalar else column
+        values["terminated"] = values["terminated"] > 0.5
+        return Batch(**values)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the filled rows and the cursor."""
+        return {"rows": self.storage[: self.size], "cursor": torch.tensor(self.cursor)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        rows = state["rows"]
+        if rows.shape[0] > self.capacity or rows.shape[1] != self.storage.shape[1]:
+            raise ValueError(
+                f"stored replay has shape {tuple(rows.shape)}, this buffer {tuple(self.storage.shape)}"
+            )
+        self.size = rows.shape[0]
+        self.storage[: self.size] = rows.to(self.device)
+        self.cursor = int(state["cursor"])
+
+    def _pack(self, batch: Batch) -> Tensor:
+        columns = []
+        for field in self.fields:
+            column = getattr(batch, field)
+            if column is None:
+                raise ValueError(f"this buffer keeps '{field}', the batch to add has none")
+            columns.append(
+                column.to(self.device, torch.float32).reshape(len(column), -1)
+            )
+        return torch.cat(columns, -1)
+
+
+class MixedReplay:
+    """Batches of which a fixed share comes from offline data and the rest from online data.
+
+    Args:
+        offline: sampled for ``round(offline_ratio · batch_size)`` rows, which stand first in the batch.
+        online: sampled for the rest.
+        offline_ratio: in [0, 1]; 0.5 is RLPD's symmetric sampling (arXiv 2302.02948).
+    """
+
+    def __init__(self, offline: Sampler, online: Sampler, offline_ratio: float) -> None:
+        if not 0 <= offline_ratio <= 1:
+            raise ValueError(f"offline_ratio is {offline_ratio}, expected a number in [0, 1]")
+        self.offline, self.online, self.offline_ratio = offline, online, offline_ratio
+
+    def __len__(self) -> int:
+        return len(self.offline) + len(self.online)
+
+    def sample(self, batch_size: int) -> Batch:
+        offline_rows = round(self.offline_ratio * batch_size)
+        if offline_rows == 0:
+            return self.online.sample(batch_size)
+        if offline_rows == batch_size:
+            return self.offline.sample(batch_size)
+        pairs = zip(
+            self.offline.sample(offline_rows), self.online.sample(batch_size - offline_rows), strict=True
+        )
+        return Batch(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
+
+
+def check_memory(needed: int, device: torch.device) -> None:
+    """Raise a `UserError` if `needed` bytes are not free on `device`."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise UserError(
+            f"the replay buffer needs {needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; "
+            "lower replay.capacity"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free bytes on `device`, or None where that cannot be known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as lines:
+            fields: dict[str, Any] = dict(line.split(":", 1) for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        names = getattr(os, "sysconf_names", {})
+        if "SC_AVPHYS_PAGES" in names:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return None

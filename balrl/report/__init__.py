@@ -1,0 +1,1 @@
+"""What a run leaves behind for people: a summary and pictures."""

@@ -1,0 +1,163 @@
+"""From a vector environment and a policy to replay. Autoreset and truncation are handled here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from balrl.batch import Batch
+from balrl.spaces import SpaceAdapter
+
+Policy = Callable[[Tensor], Tensor]
+"""Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]`` in [-1, 1]."""
+
+SUCCESS_KEYS = ("success", "is_success", "goal_achieved")
+
+
+class Step(NamedTuple):
+    """One vector step: what to store, and what it did to the running episodes.
+
+    Attributes:
+        batch: the transitions ``[N, …]``, rewards raw.
+        valid: ``[N]`` bool, or None if every row is a transition (NEXT_STEP's reset rows are none).
+        done: ``[N]`` bool, episodes that ended with this step.
+        returns, lengths: ``[N]``, of the running episodes, this step included.
+        success: ``[N]`` bool, whether the task reported success in the episode so far; None if it reports none.
+    """
+
+    batch: Batch
+    valid: Tensor | None
+    done: Tensor
+    returns: Tensor
+    lengths: Tensor
+    success: Tensor | None
+
+
+class Collector:
+    """Steps a `gymnasium.vector.VectorEnv` with a policy and yields transitions whose next observations are true.
+
+    Where the last observation of an episode is depends on the environment's autoreset mode: SAME_STEP keeps it in
+    ``infos["final_obs"]`` (per world, or dense as from torch environments), NEXT_STEP returns it and spends the
+    following step on the reset, DISABLED returns it and is reset here. All three give the same transitions.
+
+    Args:
+        env: numpy or torch environments.
+        device: where the policy and its data live.
+        seed: of the environments, used by the first reset.
+    """
+
+    def __init__(
+        self, env: gym.vector.VectorEnv[Any, Any, Any], device: torch.device | str = "cpu", seed: int | None = None
+    ) -> None:
+        self.env = env
+        self.device = torch.device(device)
+        self.spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+        self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.num_envs = env.num_envs
+        self._takes_tensors = hasattr(env, "device")
+        self.start(seed)
+
+    def start(self, seed: int | None = None) -> None:
+        """Begin new episodes in every world."""
+        observations, _ = self.env.reset(seed=seed)
+        self.observations = self.spaces.observations_to(observations, self.device)
+        self.returns = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
+        self.lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        self.success = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self.reports_success = False
+        self._resetting = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self._finished = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+
+    def step(self, policy: Policy) -> Step:
+        """Take one step in every world."""
+        fresh = self._finished
+        self.returns = torch.where(fresh, 0.0, self.returns)
+        self.lengths = torch.where(fresh, 0, self.lengths)
+        self.success = self.success & ~fresh
+
+        observations, actions = self.observations, policy(self.observations)
+        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
+            self._for_environment(actions)
+        )
+        following = self.spaces.observations_to(raw_observations, self.device)
+        rewards = self._tensor(raw_rewards, torch.float32)
+        terminated = self._tensor(raw_terminated, torch.bool)
+        done = terminated | self._tensor(raw_truncated, torch.bool)
+
+        last, valid = following, None
+        if self.mode == AutoresetMode.SAME_STEP:
+            last = self._final_observations(infos, following, done)
+        elif self.mode == AutoresetMode.NEXT_STEP:
+            valid, self._resetting = ~self._resetting, done
+        elif bool(done.any()):
+            raw_observations, _ = self.env.reset(options={"reset_mask": done.cpu().numpy()})
+            following = self.spaces.observations_to(raw_observations, self.device)
+
+        self.observations = following
+        counted = 1 if valid is None else valid
+        self.returns = self.returns + rewards * counted
+        self.lengths = self.lengths + counted
+        self._count_success(infos, done)
+        self._finished = done
+        batch = Batch(observations, actions, rewards, last, terminated)
+        return Step(batch, valid, done, self.returns, self.lengths, self.success if self.reports_success else None)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the running episodes' tensors; the environment's own state is separate."""
+        return {
+            "observations": self.observations,
+            "returns": self.returns,
+            "lengths": self.lengths,
+            "success": self.success,
+            "resetting": self._resetting,
+            "finished": self._finished,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the running episodes of `state_dict`, the environment having been put back into theirs."""
+        self.observations = state["observations"].to(self.device)
+        self.returns = state["returns"].to(self.device)
+        self.lengths = state["lengths"].to(self.device)
+        self.success = state["success"].to(self.device)
+        self._resetting = state["resetting"].to(self.device)
+        self._finished = state["finished"].to(self.device)
+
+    def _for_environment(self, actions: Tensor) -> Any:
+        actions = self.spaces.to_environment(actions)
+        if self._takes_tensors:
+            return actions
+        return actions.cpu().numpy().astype(self.env.single_action_space.dtype)
+
+    def _tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(values).to(device=self.device, dtype=dtype)
+
+    def _final_observations(self, infos: Mapping[str, Any], following: Tensor, done: Tensor) -> Tensor:
+        final = infos.get("final_obs")
+        if isinstance(final, Tensor):
+            return self.spaces.observations_to(final, self.device)
+        if final is None or not bool(done.any()):
+            return following
+        last = following.clone()
+        for index in done.nonzero().flatten().tolist():
+            one = {k: v[index] for k, v in final.items()} if isinstance(final, Mapping) else final[index]
+            last[index] = self.spaces.observations_to(one, self.device)
+        return last
+
+    def _count_success(self, infos: Mapping[str, Any], done: Tensor) -> None:
+        for source in (infos, infos.get("final_info")):
+            if not isinstance(source, Mapping):
+                continue
+            key = next((k for k in SUCCESS_KEYS if k in source), None)
+            if key is None:
+                continue
+            self.reports_success = True
+            flags = self._tensor(np.asarray(source[key], bool) if not isinstance(source[key], Tensor) else source[key], torch.bool)
+            if source is infos and self.mode == AutoresetMode.SAME_STEP and not isinstance(source[key], Tensor):
+                flags = flags & ~done  # these belong to the new episode; the ended one's are in final_info
+            self.success = self.success | flags

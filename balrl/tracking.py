@@ -1,0 +1,133 @@
+"""Metrics to local files always, and to Weights & Biases where wanted, under the same names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from balrl.checkpoint import write_json
+
+INIT_TIMEOUT = 15
+
+
+class Tracker:
+    """Appends records to ``metrics.jsonl`` and sends them to W&B.
+
+    A record is one JSON object with ``step`` (updates of pre-training plus environment steps, never decreasing), ``phase``
+    and the metrics. ``metrics.csv`` holds the same records as a table, rewritten at every checkpoint.
+
+    Args:
+        run_dir: an existing directory.
+        config: stored with the W&B run.
+        wandb: auto, online, offline or off; auto means online when a key is configured, else offline. A failure to get
+            online is reported once and the run goes on offline.
+        offset: bytes of ``metrics.jsonl`` to keep when a run is resumed; what lies beyond was written after the
+            checkpoint and is moved to ``metrics.discarded.jsonl``.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        wandb: str = "off",
+        project: str = "balrl",
+        offset: int | None = None,
+    ) -> None:
+        self.path = run_dir / "metrics.jsonl"
+        self.notice: str | None = None
+        if offset is not None and self.path.exists():
+            self._discard_after(offset)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._run = self._start_wandb(run_dir, config, wandb, project) if wandb != "off" else None
+
+    def log(self, step: int, phase: str, metrics: Mapping[str, Any]) -> None:
+        """Write one record; values are numbers or one-element tensors."""
+        values = {key: _number(value) for key, value in metrics.items() if value is not None}
+        self._file.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
+        self._file.flush()
+        if self._run is not None:
+            self._run.log({"phase": phase, **values}, step=step)
+
+    def offset(self) -> int:
+        """Return how many bytes of ``metrics.jsonl`` are written."""
+        return self._file.tell()
+
+    def write_csv(self) -> None:
+        """Write ``metrics.csv`` from the records."""
+        records = read_metrics(self.path)
+        columns = list(dict.fromkeys(key for record in records for key in record))
+        temporary = self.path.with_name(".metrics.csv.writing")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(records)
+        os.replace(temporary, self.path.with_name("metrics.csv"))
+
+    def close(self, summary: Mapping[str, Any] | None = None, exit_code: int = 0) -> None:
+        """Write the table and end the W&B run."""
+        self.write_csv()
+        self._file.close()
+        if self._run is not None:
+            for key, value in (summary or {}).items():
+                self._run.summary[key] = value
+            self._run.finish(exit_code=exit_code)
+            self._run = None
+
+    def _discard_after(self, offset: int) -> None:
+        content = self.path.read_bytes()
+        if len(content) > offset:
+            with self.path.with_name("metrics.discarded.jsonl").open("ab") as discarded:
+                discarded.write(content[offset:])
+            os.truncate(self.path, offset)
+
+    def _start_wandb(self, run_dir: Path, config: Mapping[str, Any], mode: str, project: str) -> Any:
+        import wandb
+
+        if mode == "auto":
+            mode = "online" if _has_wandb_key(wandb) else "offline"
+        id_file = run_dir / "wandb.json"
+        run_id = json.loads(id_file.read_text())["id"] if id_file.exists() else wandb.util.generate_id()
+        options: dict[str, Any] = {
+            "project": project,
+            "name": run_dir.name,
+            "id": run_id,
+            "config": dict(config),
+            "dir": str(run_dir),
+            "resume": "allow" if mode == "online" else None,
+        }
+        silent = {"silent": True, "init_timeout": INIT_TIMEOUT}
+        try:
+            run = wandb.init(mode=mode, settings=wandb.Settings(**silent), **options)
+        except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+            self.notice = f"W&B is not reachable ({str(error).splitlines()[0]}); logging offline"
+            wandb.teardown()
+            options["resume"] = None
+            run = wandb.init(mode="offline", settings=wandb.Settings(**silent), **options)
+        write_json(id_file, {"id": run_id, "mode": run.settings.mode, "dir": str(Path(run.dir).parent)})
+        return run
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a ``metrics.jsonl``; a last line that a crash cut short is left out."""
+    records = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+    return records
+
+
+def _number(value: Any) -> float | int | None:
+    number = value if isinstance(value, int) else float(value)
+    return number if isinstance(number, int) or math.isfinite(number) else None
+
+
+def _has_wandb_key(wandb: Any) -> bool:
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

@@ -1,0 +1,144 @@
+"""A point mass in a maze: the built-in navigation task, thousands of worlds at once on any device."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.envs.torch_env import SingleTorchEnv, TorchVectorEnv
+
+LAYOUTS = {
+    "umaze": ("#####", "#G..#", "###.#", "#...#", "#####"),
+    "medium": (
+        "########",
+        "#..##..#",
+        "#..#...#",
+        "##...###",
+        "#..#...#",
+        "#.#..#.#",
+        "#...#.G#",
+        "########",
+    ),
+    "large": (
+        "############",
+        "#....#.....#",
+        "#.##.#.#.#.#",
+        "#......#...#",
+        "#.####.###.#",
+        "#..#.#.....#",
+        "##.#.#.#.###",
+        "#..#...#.#G#",
+        "#.####.#.#.#",
+        "#......#...#",
+        "############",
+    ),
+}
+# Mean returns of uniformly random actions and of the full-speed waypoint controller; tests/envs measures them again.
+REFERENCE_RETURNS = {"umaze": (-171.0, -14.8), "medium": (-186.8, -28.0), "large": (-292.3, -56.9)}
+
+MAX_EPISODE_STEPS = {"umaze": 200, "medium": 200, "large": 300}
+DRAG, ACCELERATION, HALF_WIDTH, GOAL_RADIUS = 0.8, 0.06, 0.15, 0.5
+MAX_SPEED = ACCELERATION / (1 - DRAG)
+
+
+class PointMazeVectorEnv(TorchVectorEnv):
+    """Reach the goal cell as fast as possible.
+
+    State: position (x to the right, y downwards, in cells) and velocity (cells per step). Dynamics per step:
+    ``v ← 0.8 v + 0.06 a``, then each axis moves by v unless the body (a square of half-width 0.15) would touch a wall;
+    that axis then stops. Speeds stay below 0.3 cells per step.
+
+    - Observation ``[4]``: position scaled to [-1, 1] over the maze, velocity divided by 0.3.
+    - Action ``[2]`` in [-1, 1]: acceleration.
+    - Reward: −1 per step, 0 on the step that reaches the goal. Terminates there (``infos["success"]``), within 0.5 cells.
+    - Time limit: 200 steps (large: 300). Starts at rest at a random place in a random free cell other than the goal's.
+
+    Args:
+        num_envs: worlds.
+        layout: ``umaze``, ``medium`` or ``large``.
+        device: where everything is computed.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        layout: str = "medium",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout is {layout!r}, expected one of {sorted(LAYOUTS)}")
+        super().__init__(
+            num_envs,
+            gym.spaces.Box(-1.0, 1.0, (4,), np.float32),
+            gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
+            max_episode_steps or MAX_EPISODE_STEPS[layout],
+            device,
+            dtype,
+        )
+        self.layout = layout
+        self.reference_returns = REFERENCE_RETURNS[layout]
+        rows = LAYOUTS[layout]
+        self.walls = torch.tensor([[c == "#" for c in row] for row in rows], device=self.device)
+        goal = next((x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "G")
+        free = [(x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "."]
+        self.goal = torch.tensor(goal, device=self.device, dtype=dtype) + 0.5
+        self._free = torch.tensor(free, device=self.device, dtype=dtype)
+        self._size = torch.tensor([len(rows[0]), len(rows)], device=self.device, dtype=dtype)
+
+    def initial_states(self, count: int) -> Tensor:
+        draw = {"generator": self.generator, "device": self.device}
+        cells = self._free[torch.randint(len(self._free), (count,), **draw)]  # type: ignore[call-overload]
+        offsets = HALF_WIDTH + (1 - 2 * HALF_WIDTH) * torch.rand(count, 2, dtype=self.dtype, **draw)  # type: ignore[call-overload]
+        return torch.cat([cells + offsets, torch.zeros_like(cells)], -1)
+
+    def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        x, y, vx, vy = states.unbind(-1)
+        vx = DRAG * vx + ACCELERATION * actions[:, 0]
+        vy = DRAG * vy + ACCELERATION * actions[:, 1]
+        blocked = self._touches_wall(x + vx, y)
+        x, vx = torch.where(blocked, x, x + vx), torch.where(blocked, 0, vx)
+        blocked = self._touches_wall(x, y + vy)
+        y, vy = torch.where(blocked, y, y + vy), torch.where(blocked, 0, vy)
+        reached = (x - self.goal[0]).square() + (y - self.goal[1]).square() < GOAL_RADIUS**2
+        return torch.stack([x, y, vx, vy], -1), reached.to(self.dtype) - 1, reached, {"success": reached}
+
+    def observe(self, states: Tensor) -> Tensor:
+        return torch.cat([2 * states[:, :2] / self._size - 1, states[:, 2:] / MAX_SPEED], -1)
+
+    def states_of(self, observations: Tensor) -> Tensor:
+        """Return the states ``[B, 4]`` that observations ``[B, 4]`` show."""
+        observations = observations.to(self.device, self.dtype)
+        return torch.cat([(observations[:, :2] + 1) / 2 * self._size, observations[:, 2:] * MAX_SPEED], -1)
+
+    def _touches_wall(self, x: Tensor, y: Tensor) -> Tensor:
+        left, right = (x - HALF_WIDTH).long(), (x + HALF_WIDTH).long()
+        top, bottom = (y - HALF_WIDTH).long(), (y + HALF_WIDTH).long()
+        walls = self.walls
+        return walls[top, left] | walls[top, right] | walls[bottom, left] | walls[bottom, right]
+
+    def steps_to_goal(self) -> np.ndarray[Any, Any]:
+        """Return the number of cells to the goal from every cell, breadth first; −1 in walls."""
+        walls = self.walls.cpu().numpy()
+        distances = np.full(walls.shape, -1)
+        goal = tuple(self.goal.long().tolist()[::-1])
+        distances[goal] = 0
+        queue = deque([goal])
+        while queue:
+            y, x = queue.popleft()
+            for cell in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+                if not walls[cell] and distances[cell] < 0:
+                    distances[cell] = distances[y, x] + 1
+                    queue.append(cell)
+        return distances
+
+
+def make_point_maze(layout: str = "medium", **kwargs: Any) -> SingleTorchEnv:
+    """Build one world for `gymnasium.make`."""
+    return SingleTorchEnv(PointMazeVectorEnv(1, layout, **kwargs))

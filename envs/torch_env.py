@@ -1,0 +1,117 @@
+"""The base of environments written in torch: N worlds as one computation, nothing leaves the device."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+
+class TorchVectorEnv(gym.vector.VectorEnv):  # type: ignore[type-arg]
+    """A `gymnasium.vector.VectorEnv` whose observations, rewards and flags are tensors on its device.
+
+    Autoreset is SAME_STEP: at the end of an episode `step` returns the new episode's first observation, and
+    ``infos["final_obs"]`` holds the true last one. That tensor is dense (``[num_envs, observation_dim]``, the true next
+    observation of *every* world), so that no mask has to reach the host. The time limit sets truncated, also beside
+    terminated.
+
+    Subclasses define the state ``[num_envs, state_dim]`` and three functions of it: `initial_states`, `transition` and
+    `observe`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        observation_space: gym.spaces.Box,
+        action_space: gym.spaces.Box,
+        max_episode_steps: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = gym.vector.utils.batch_space(observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(action_space, num_envs)
+        self.max_episode_steps = max_episode_steps
+        self.device, self.dtype = torch.device(device), dtype
+        self.generator = torch.Generator(self.device)
+        self.generator.seed()
+        self.states = torch.empty(0)
+        self.elapsed = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+
+    @abstractmethod
+    def initial_states(self, count: int) -> Tensor:
+        """Draw `count` first states ``[count, state_dim]`` from `generator`."""
+
+    @abstractmethod
+    def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Return next states, rewards ``[N]``, terminated ``[N]`` and per-world infos for actions in [-1, 1]."""
+
+    @abstractmethod
+    def observe(self, states: Tensor) -> Tensor:
+        """Return observations ``[N, observation_dim]``."""
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Start a new episode in every world; `seed` makes all that follows repeatable."""
+        if seed is not None:
+            self.generator.manual_seed(seed)
+        self.states = self.initial_states(self.num_envs)
+        self.elapsed = torch.zeros_like(self.elapsed)
+        return self.observe(self.states), {}
+
+    def step(  # type: ignore[override]
+        self, actions: Tensor | np.ndarray[Any, Any]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every world by one step; actions ``[num_envs, action_dim]`` are clipped to the bounds."""
+        actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).clamp(-1, 1)
+        states, rewards, terminated, infos = self.transition(self.states, actions)
+        self.elapsed = self.elapsed + 1
+        truncated = self.elapsed >= self.max_episode_steps
+        done = terminated | truncated
+        infos["final_obs"] = self.observe(states)
+        self.states = torch.where(done.unsqueeze(-1), self.initial_states(self.num_envs), states)
+        self.elapsed = torch.where(done, 0, self.elapsed)
+        return self.observe(self.states), rewards, terminated, truncated, infos
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on."""
+        return {"states": self.states, "elapsed": self.elapsed, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.states = state["states"].to(self.device)
+        self.elapsed = state["elapsed"].to(self.device)
+        self.generator.set_state(state["generator"].cpu())
+
+
+class SingleTorchEnv(gym.Env):  # type: ignore[type-arg]
+    """One world of a `TorchVectorEnv` as an ordinary numpy `gymnasium.Env`, for `gymnasium.make`."""
+
+    def __init__(self, env: TorchVectorEnv) -> None:
+        self.vector = env
+        self.observation_space = env.single_observation_space
+        self.action_space = env.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.vector.reset(seed=seed)[0][0].cpu().numpy(), {}
+
+    def step(self, action: np.ndarray[Any, Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        actions = torch.as_tensor(np.asarray(action)[None])
+        _, rewards, terminated, truncated, infos = self.vector.step(actions)
+        info = {key: value[0].cpu().numpy() for key, value in infos.items()}
+        observation = info.pop("final_obs")
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info

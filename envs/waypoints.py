@@ -1,0 +1,107 @@
+"""A scripted controller for the point maze and the mixed-quality data it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.data.dataset import Dataset
+from balrl.envs.point_maze import ACCELERATION, DRAG, MAX_SPEED, PointMazeVectorEnv
+
+
+class Level(NamedTuple):
+    """How well an episode is driven.
+
+    Attributes:
+        speed: share of the maximum speed that the controller aims at, in [0, 1].
+        noise: standard deviation of the noise on its actions.
+        random: probability of a uniformly random action instead.
+        share: weight of this level among the episodes.
+    """
+
+    speed: float
+    noise: float
+    random: float
+    share: float
+
+
+MIXED = (
+    Level(speed=1.0, noise=0.3, random=0.0, share=0.05),
+    Level(speed=0.5, noise=0.5, random=0.1, share=0.35),
+    Level(speed=0.3, noise=1.0, random=0.3, share=0.40),
+    Level(speed=0.0, noise=0.0, random=1.0, share=0.20),
+)
+
+
+class WaypointController:
+    """Steers from cell centre to cell centre along a shortest path to the goal."""
+
+    def __init__(self, env: PointMazeVectorEnv) -> None:
+        distances = env.steps_to_goal()
+        targets = np.zeros((*distances.shape, 2))
+        for y, x in np.argwhere(distances >= 0):
+            options = [(y, x), (y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+            best = min((c for c in options if distances[c] >= 0), key=lambda c: distances[c])
+            targets[y, x] = best[1] + 0.5, best[0] + 0.5
+        self._targets = torch.tensor(targets, device=env.device, dtype=env.dtype)
+
+    def __call__(self, states: Tensor, speed: float | Tensor = 1.0) -> Tensor:
+        """Return actions ``[N, 2]`` for states ``[N, 4]``, aiming at `speed` times the maximum speed."""
+        position, velocity = states[:, :2], states[:, 2:]
+        cells = position.long()
+        offset = self._targets[cells[:, 1], cells[:, 0]] - position
+        direction = offset / offset.abs().amax(-1, keepdim=True).clamp_min(1e-6)
+        wanted = direction * MAX_SPEED * torch.as_tensor(speed).reshape(-1, 1)
+        return ((wanted - DRAG * velocity) / ACCELERATION).clamp(-1, 1)
+
+
+def mixed_dataset(
+    transitions: int = 20_000,
+    layout: str = "medium",
+    levels: Sequence[Level] = MIXED,
+    seed: int = 0,
+    num_envs: int = 50,
+) -> Dataset:
+    """Drive `num_envs` worlds, each episode at a random level, and return what they saw.
+
+    Args:
+        transitions: how many, rounded up to a multiple of `num_envs`.
+        layout: of the maze.
+        levels: qualities to mix; each episode draws one.
+        seed: of the worlds, the levels and the noise: the same seed gives the same data.
+        num_envs: worlds driven side by side; the last episode of each is cut (truncated).
+    """
+    env = PointMazeVectorEnv(num_envs, layout)
+    controller = WaypointController(env)
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.tensor([level.share for level in levels])
+    table = torch.tensor([level[:3] for level in levels])
+    observations, _ = env.reset(seed=seed)
+    current = torch.multinomial(shares, num_envs, True, generator=generator)
+    columns: dict[str, list[Tensor]] = {
+        key: []
+        for key in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+    }
+    for _ in range(-(-transitions // num_envs)):
+        speed, noise, random = table[current].unbind(-1)
+        uniform = 2 * torch.rand(num_envs, 2, generator=generator) - 1
+        steered = controller(env.states, speed) + noise[:, None] * torch.randn(
+            num_envs, 2, generator=generator
+        )
+        at_random = torch.rand(num_envs, generator=generator) < random
+        actions = torch.where(at_random[:, None], uniform, steered.clamp(-1, 1))
+        next_observations, rewards, terminated, truncated, infos = env.step(actions)
+        row = (observations, actions, rewards, infos["final_obs"], terminated, truncated)
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+        drawn = torch.multinomial(shares, num_envs, True, generator=generator)
+        current = torch.where(terminated | truncated, drawn, current)
+        observations = next_observations
+    arrays = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
+    last = np.arange(1, num_envs + 1) * len(columns["rewards"]) - 1
+    arrays["truncated"][last] |= ~arrays["terminated"][last]
+    return Dataset(**arrays, name=f"point-maze-{layout}-mixed", env_id="balrl/PointMaze-v0")

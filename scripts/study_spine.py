@@ -1,0 +1,94 @@
+"""Measure the spine: BC, IQL and FamO2O-IQL on hopper-mixed, and FamO2O's two claims in the point maze.
+
+    python scripts/study_spine.py --data DIR [--full] [--jobs 2] [--out runs/spine] [--report docs/results/spine]
+
+DIR holds the D4RL-style files that the protocol (scripts/study_spine.yaml) names. Every job is a run directory under
+--out: finished ones are skipped, interrupted ones resumed, so the script can be stopped and started at will. The tables
+and pictures are made from what is there; --report-only makes them without running anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+
+
+class Job(NamedTuple):
+    """One run: a preset and settings over it."""
+
+    part: str
+    dataset: str
+    method: str
+    seed: int
+    preset: str
+    settings: dict[str, str]
+
+    def run_dir(self, out: Path) -> Path:
+        method = self.method.replace(", ", "-").replace(" ", "-")
+        return out / f"{self.part}-{self.dataset}-{method}-s{self.seed}"
+
+
+def plan(protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
+    """Return the jobs in order of importance: all seeds of a method before the next method."""
+    seeds = protocol["full_seeds" if full else "seeds"]
+    jobs = []
+    for part in ("locomotion", "grid"):
+        section = protocol[part]
+        datasets = section.get("full_datasets" if full else "datasets", {"point-maze-mixed": None})
+        for dataset, env in datasets.items():
+            for method, options in section["methods"].items():
+                for seed in seeds:
+                    settings = {**section["settings"], **options, "seed": seed}
+                    preset = settings.pop("preset")
+                    if env is not None:
+                        settings |= {"env": env, "dataset": str((data or Path()) / f"{dataset}.hdf5")}
+                    text = {key: json.dumps(value) for key, value in settings.items()}
+                    jobs.append(Job(part, dataset, method, seed, preset, text))
+    return jobs
+
+
+def run(job: Job, out: Path) -> None:
+    """Run or resume one job in a process of its own."""
+    path = job.run_dir(out)
+    if (path / "summary.json").exists() and json.loads((path / "summary.json").read_text())["finished"]:
+        return
+    if list(path.glob("checkpoints/*/state.json")):
+        arguments = ["--resume", str(path)]
+    else:
+        (path / "config.yaml").unlink(missing_ok=True)
+        arguments = ["--preset", job.preset, "--run-dir", str(path)]
+        arguments += [f"{key}={value}" for key, value in job.settings.items()]
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "log.txt").open("a") as log:
+        code = subprocess.run(
+            [sys.executable, "-m", "balrl.cli", "train", *arguments], stdout=log, stderr=log, check=False
+        ).returncode
+    print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the D4RL-style files; without it only the maze runs")
+    parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--out", type=Path, default=Path("runs/spine"))
+    options = parser.parse_args()
+    protocol = yaml.safe_load((HERE / "study_spine.yaml").read_text())
+    jobs = plan(protocol, options.data, options.full)
+    if options.data is None:
+        jobs = [job for job in jobs if job.part != "locomotion"]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda job: run(job, options.out), jobs))
+
+
+if __name__ == "__main__":
+    main()
