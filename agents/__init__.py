@@ -1,4 +1,4 @@
-"""The algorithms, one file each, read top to bottom like the paper. Imported as ``balrl.agents``; torch on first use."""
+"""The algorithms, one file each, in the order of their papers. Imported as ``balrl.agents``; torch on first use."""
 
 from __future__ import annotations
 

@@ -80,9 +80,7 @@ class Agent(nn.Module, ABC):
         """Return the policy's mode or a sample of it."""
 
     @torch.no_grad()
-    def act(
-        self, observations: Tensor, deterministic: bool = False, balance: float | Tensor | None = None
-    ) -> Tensor:
+    def act(self, observations: Tensor, deterministic: bool = False, balance: float | Tensor | None = None) -> Tensor:
         """Return actions ``[B, action_dim]`` in [-1, 1] for flat raw observations ``[B, observation_dim]``.
 
         Args:

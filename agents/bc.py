@@ -58,7 +58,7 @@ class BC(Agent):
         return -self.policy.log_prob(observations, actions, dropout=True).mean(-1)
 
     def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
-        return self.normalizer(observations)  # type: ignore[no-any-return]
+        return self.normalizer(observations)
 
     def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
         if deterministic or isinstance(self.policy, DeterministicPolicy):

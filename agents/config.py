@@ -19,7 +19,7 @@ class FixedBalance(Config):
     coefficient: float = Field(1.0, gt=0, description="improvement against constraint; larger improves more")
 
     def __init__(self, coefficient: float = 1.0, **data: Any) -> None:
-        super().__init__(coefficient=coefficient, **data)
+        super().__init__(**{"coefficient": coefficient, **data})
 
 
 class StateAdaptiveBalance(Config):
@@ -36,7 +36,7 @@ class StateAdaptiveBalance(Config):
     target_entropy: float = Field(-0.5, description="towards which its temperature is learned")
 
     def __init__(self, minimum: float = 1.0, maximum: float = 5.0, **data: Any) -> None:
-        super().__init__(minimum=minimum, maximum=maximum, **data)
+        super().__init__(**{"minimum": minimum, "maximum": maximum, **data})
 
     @model_validator(mode="after")
     def _ordered(self) -> StateAdaptiveBalance:
@@ -64,9 +64,7 @@ class IQLConfig(Config):
     """Implicit Q-learning."""
 
     name: Literal["iql"] = "iql"
-    balance: BalanceConfig = Field(
-        FixedBalance(3.0), description="inverse temperature of the advantage weights"
-    )
+    balance: BalanceConfig = Field(FixedBalance(3.0), description="inverse temperature of the advantage weights")
     expectile: float = Field(0.7, gt=0, lt=1, description="of the value regression")
     max_weight: float = Field(100.0, gt=0, description="at which the advantage weights are clipped")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
@@ -100,9 +98,7 @@ class SACConfig(Config):
     temperature_learning_rate: Rate = Field(3e-4, description="for the temperature")
     initial_temperature: float = Field(1.0, gt=0, description="before it is learned")
     target_entropy: float | None = Field(None, description="in nats; default: minus the number of action dimensions")
-    log_std_range: tuple[float, float] = Field(
-        (-20.0, 2.0), description="of the policy's log standard deviation"
-    )
+    log_std_range: tuple[float, float] = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
 AgentConfig = Annotated[BCConfig | IQLConfig | SACConfig, Field(discriminator="name")]

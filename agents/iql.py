@@ -10,9 +10,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from balrl.agents.balance import make_balance
 from balrl.agents.base import Agent, Metrics
 from balrl.agents.config import IQLConfig
-from balrl.agents.balance import make_balance
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
 from balrl.config import Config
@@ -102,13 +102,13 @@ class IQL(Agent):
         """Return the expectile loss ``[]`` towards ``target_q [B]`` and the values ``[B]``, detached."""
         value = self.value(observations)
         u = target_q - value
-        weight = torch.where(u < 0, 1 - self.config.expectile, self.config.expectile)
+        weight = (self.config.expectile - (u < 0).to(u.dtype)).abs()
         return (weight * u.square()).mean(-1), value.detach()
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance))
-        return self.target_critic(observations, actions).amin(0)  # type: ignore[no-any-return]
+        return self.target_critic(observations, actions).amin(0)
 
     def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
@@ -126,7 +126,7 @@ class IQL(Agent):
     ) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
         with torch.no_grad():
-            target = rewards + self.config.discount * (~terminated) * self.value(next_observations)
+            target = rewards + self.config.discount * self.value(next_observations).masked_fill(terminated, 0)
         q = self.critic(observations, actions)
         return (target - q).square().mean(-1).sum(0), q.detach()
 

@@ -10,9 +10,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from balrl.agents.balance import make_balance
 from balrl.agents.base import Agent, Metrics
 from balrl.agents.config import SACConfig
-from balrl.agents.balance import make_balance
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
 from balrl.config import Config
@@ -109,17 +109,17 @@ class SAC(Agent):
             next_value = self.target_critic(next_observations, next_actions).amin(0)
             if self.config.backup_entropy:
                 next_value = next_value - self.temperature * log_prob
-            target = rewards + self.config.discount * (~terminated) * next_value
+            target = rewards + self.config.discount * next_value.masked_fill(terminated, 0)
         q = self.critic(observations, actions)
         return (target - q).square().mean(-1).sum(0), q.detach()
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance))
-        return self.critic(observations, actions).amin(0)  # type: ignore[no-any-return]
+        return self.critic(observations, actions).amin(0)
 
     def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the policy loss ``[]`` and the log-probabilities ``[B]`` of its actions, detached; balance is ``[B]``."""
+        """Return the policy loss ``[]`` for balances ``[B]``, and its actions' log-probabilities ``[B]``, detached."""
         actions, log_prob = self.policy.sample(self.balance.condition(observations, balance))
         q = self.critic(observations, actions).amin(0)
         return (self.temperature * log_prob - balance * q).mean(-1), log_prob.detach()

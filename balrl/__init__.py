@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balrl.api import RunResult, evaluate, load_agent, resume, train
-    from balrl.build import TrainConfig, load_config, load_dataset
+    from balrl.build import load_dataset
+    from balrl.presets import TrainConfig, load_config
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "resume",
     "train",
 ]
-_IN_BUILD = ("TrainConfig", "load_config", "load_dataset")
+_HOME = {"TrainConfig": "presets", "load_config": "presets", "load_dataset": "build"}
 
 _ROOT = Path(__file__).resolve().parent.parent
 if not Path(__file__).with_name("agents").is_dir() and (_ROOT / "agents" / "iql.py").is_file():
@@ -31,5 +32,5 @@ if not Path(__file__).with_name("agents").is_dir() and (_ROOT / "agents" / "iql.
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("balrl.build" if name in _IN_BUILD else "balrl.api"), name)
+        return getattr(import_module(f"balrl.{_HOME.get(name, 'api')}"), name)
     raise AttributeError(f"module 'balrl' has no attribute '{name}'; it has {__all__}")

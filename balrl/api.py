@@ -10,12 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from balrl.build import (
-    TrainConfig,
-    draw_pictures,
-    dump_config,
     make_agent,
     make_env,
     make_parts,
@@ -23,6 +20,7 @@ from balrl.build import (
     resolve_device,
 )
 from balrl.errors import UserError
+from balrl.presets import TrainConfig, dump_config, load_config
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +50,7 @@ class RunResult:
         return float(self.summary["final"]["score"])
 
 
-def train(
-    config: TrainConfig, run_dir: str | Path | None = None, display: Display | None = None
-) -> RunResult:
+def train(config: TrainConfig, run_dir: str | Path | None = None, display: Display | None = None) -> RunResult:
     """Run all phases of a configuration and write everything to a new directory.
 
     Args:
@@ -91,7 +87,6 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
     """Load the agent of a run (its newest checkpoint) or of a checkpoint directory. Nothing is unpickled."""
-    from balrl.build import TrainConfig
     from balrl.checkpoint import load_state, load_tensors
     from balrl.config import validate
     from balrl.spaces import space_from_json
@@ -100,8 +95,12 @@ def load_agent(path: str | Path, device: str = "auto") -> Agent:
     state = load_state(checkpoint)
     config = validate(TrainConfig, state["config"], f"checkpoint '{checkpoint}'")
     target = resolve_device(device)
-    spaces = (space_from_json(state[key]) for key in ("observation_space", "action_space"))
-    agent = make_agent(config.agent, *spaces, target)
+    agent = make_agent(
+        config.agent,
+        space_from_json(state["observation_space"]),
+        space_from_json(state["action_space"]),
+        target,
+    )
     agent.load_state_dict(load_tensors(checkpoint, "agent", target))
     agent.load_progress(state["agent"])
     return agent
@@ -163,8 +162,6 @@ def default_run_dir(config: TrainConfig) -> Path:
 
 def read_run_config(path: Path) -> TrainConfig:
     """Return the configuration that a run directory was started with."""
-    from balrl.build import load_config
-
     if not (path / "config.yaml").is_file():
         raise UserError(f"'{path}' is no balrl run: it has no config.yaml; expected a directory that balrl train wrote")
     return load_config(file=path / "config.yaml")
@@ -187,6 +184,7 @@ def find_checkpoint(path: Path) -> Path:
 def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool) -> RunResult:
     from balrl.checkpoint import latest_checkpoint, load_state
     from balrl.display import SilentDisplay
+    from balrl.pictures import draw_pictures
     from balrl.report.summary import write_summary
     from balrl.train import Trainer
 
@@ -198,7 +196,9 @@ def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool)
     if checkpoint and state:
         if state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
             parts.tracker.close(exit_code=1)
-            raise UserError(f"the data at '{config.dataset}' is not what the run was started with: its contents changed")
+            raise UserError(
+                f"the data at '{config.dataset}' is not what the run was started with: its contents changed"
+            )
         if not trainer.load(checkpoint):
             parts.display.notice(
                 f"{config.env} cannot save its physics: running episodes restart, the resumed run is not bit-exact"
@@ -211,10 +211,8 @@ def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool)
             finished = trainer.run()
     finally:
         identity = parts.identity
-        summary = write_summary(
-            path, identity["config"], trainer.progress, identity["dataset_fingerprint"], finished
-        )
-        draw_pictures(path, config, parts)
+        summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], finished)
+        draw_pictures(path, config, cast("Agent", parts.agent), parts.offline)
         parts.tracker.close({"final": summary["final"], "best": summary["best"]}, 0 if finished else 1)
     return RunResult(path, finished, summary)
 
@@ -242,7 +240,7 @@ def _stops_on_interrupt(trainer: Trainer) -> Iterator[None]:
 
     def request(number: int, _: Any) -> None:
         trainer.stop_requested = True
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
         signal.signal(number, request)

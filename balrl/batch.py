@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -31,3 +32,12 @@ class Batch(NamedTuple):
     terminated: Tensor
     mc_returns: Tensor | None = None
     next_actions: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Batch:
+        """Return the rows at a boolean or integer index."""
+        return Batch(*(None if x is None else x[index] for x in self))  # type: ignore[arg-type]
+
+    def join(self, other: Batch) -> Batch:
+        """Return this batch's rows followed by another's; optional fields that either lacks are left out."""
+        pairs = zip(self, other, strict=True)
+        return Batch(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))  # type: ignore[arg-type]

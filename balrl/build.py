@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import Field
-
 from balrl.agents.config import AgentConfig
-from balrl.config import RunConfig, override, parse_yaml, read_config_file, validate
 from balrl.errors import UserError, did_you_mean
+from balrl.presets import TrainConfig
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -21,68 +18,11 @@ if TYPE_CHECKING:
 
     from balrl.agents.base import Agent
     from balrl.data.dataset import Dataset
+    from balrl.data.inspect import TaskContext
     from balrl.data.reference import Reference
     from balrl.train import Display, Parts
 
 BUILT_IN_DATASETS = ("point-maze-mixed",)
-
-
-class TrainConfig(RunConfig):
-    """A whole run: environment, data, agent, phases."""
-
-    agent: AgentConfig = Field(description="which algorithm, and its hyperparameters")
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that balrl ships, such as ``iql/locomotion``."""
-    root = resources.files("balrl.configs")
-    return sorted(
-        f"{folder.name}/{file.name.removesuffix('.yaml')}"
-        for folder in root.iterdir()
-        if folder.is_dir()
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    )
-
-
-def preset_text(name: str) -> str:
-    """Return a preset's YAML, comments and sources included."""
-    names = preset_names()
-    if name not in names:
-        raise UserError(f"no preset '{name}'{did_you_mean(name, names)}; presets: {', '.join(names)}")
-    return resources.files("balrl.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def load_config(
-    preset: str | None = None,
-    file: str | Path | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> TrainConfig:
-    """Build the configuration of a run from a preset or a YAML file, and dotted settings over it.
-
-    Args:
-        preset: a name of `preset_names`.
-        file: a YAML file instead of a preset.
-        settings: such as ``{"agent.expectile": "0.9", "seed": "3"}``; values are YAML.
-
-    Raises:
-        UserError: for an unknown preset, key or value; the message names the nearest right one.
-    """
-    if (preset is None) == (file is None):
-        raise UserError(f"give a preset or a configuration file; presets: {', '.join(preset_names())}")
-    if file is not None:
-        source, data = f"'{file}'", read_config_file(Path(file))
-    else:
-        source, data = f"preset {preset}", parse_yaml(preset_text(str(preset)), f"preset {preset}")
-    if settings:
-        data, source = override(data, settings), f"{source} with your settings"
-    return validate(TrainConfig, data, source)
-
-
-def dump_config(config: TrainConfig) -> str:
-    """Return a configuration as YAML that `load_config` reads back."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
 
 
 def resolve_device(name: str) -> torch.device:
@@ -110,7 +50,6 @@ def make_env(
     """Build a vector environment by its Gymnasium id: ours on the device, others' on the CPU."""
     import gymnasium as gym
 
-    import balrl.envs  # registers balrl/…
     from balrl.envs.gymnasium_env import make_gymnasium_env
 
     if env_id not in gym.registry:
@@ -121,7 +60,11 @@ def make_env(
             return gym.make_vec(env_id, num_envs=num_envs, device=device, **(kwargs or {}))
         return make_gymnasium_env(env_id, num_envs, dict(kwargs or {}))
     except gym.error.UnregisteredEnv as error:
-        extra = "" if "Adroit" not in env_id and "Maze" not in env_id else "; install the extra: pip install 'balrl[robotics]'"
+        extra = (
+            ""
+            if "Adroit" not in env_id and "Maze" not in env_id
+            else "; install the extra: pip install 'balrl[robotics]'"
+        )
         hint = did_you_mean(env_id, gym.registry)
         raise UserError(f"no environment '{env_id}' is registered with Gymnasium{hint}{extra}") from error
     except (TypeError, ValueError, gym.error.Error) as error:
@@ -132,14 +75,10 @@ def _register_robotics() -> None:
     """Register gymnasium-robotics' tasks where it is installed."""
     import gymnasium as gym
 
-    try:
-        with warnings.catch_warnings():  # its note on Adroit's rewards is in our docs
-            warnings.simplefilter("ignore")
-            import gymnasium_robotics
+    with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
+        import gymnasium_robotics  # prints a note on Adroit's rewards, which stands in docs/data.md
 
-            gym.register_envs(gymnasium_robotics)
-    except ImportError:
-        pass
+        gym.register_envs(gymnasium_robotics)
 
 
 def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -> Dataset:
@@ -161,11 +100,31 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
         raise UserError(
-            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file or a built-in name: {', '.join(BUILT_IN_DATASETS)}"
+            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file or a built-in name: "
+            f"{', '.join(BUILT_IN_DATASETS)}"
         )
     from balrl.data.d4rl import load_d4rl
 
     return load_d4rl(path, max_episode_steps)
+
+
+def inspection_context(env_id: str | None) -> TaskContext:
+    """Return what a task's spaces and step limit say about data for it; nothing without a task."""
+    from balrl.data.inspect import TaskContext
+    from balrl.spaces import SpaceAdapter
+
+    if env_id is None:
+        return TaskContext()
+    env = make_env(env_id, 1)
+    spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    box: Any = env.single_action_space
+    return TaskContext(box.low, box.high, spaces.observation_dim, spaces.action_dim, step_limit(env))
+
+
+def step_limit(env: gym.vector.VectorEnv[Any, Any, Any]) -> int | None:
+    """Return an environment's step limit: a torch environment's own, or its registration's."""
+    own = getattr(env.unwrapped, "max_episode_steps", None)
+    return own or (env.spec.max_episode_steps if env.spec else None)
 
 
 def make_agent(
@@ -187,12 +146,10 @@ def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Refer
     from balrl.data.reference import Reference, reference_for
 
     own = getattr(env, "reference_returns", None)
-    return Reference(*own, env_id) if own else reference_for(env_id)
+    return Reference(own[0], own[1], env_id) if own else reference_for(env_id)
 
 
-def make_parts(
-    config: TrainConfig, run_dir: Path, display: Display, metrics_offset: int | None = None
-) -> Parts:
+def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_offset: int | None = None) -> Parts:
     """Put a run together: seed, environment, data, agent, replay, evaluation, tracking."""
     import random
 
@@ -207,7 +164,7 @@ def make_parts(
         to_replay,
     )
     from balrl.evaluate import evaluate_policy
-    from balrl.replay import MixedReplay, ReplayBuffer
+    from balrl.replay import MixedReplay, ReplayBuffer, Sampler
     from balrl.rollout import Collector
     from balrl.spaces import SpaceAdapter, space_to_json
     from balrl.tracking import Tracker
@@ -224,8 +181,7 @@ def make_parts(
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
     dataset = None
     if config.dataset is not None:
-        limit = config.data.max_episode_steps or (env.spec.max_episode_steps if env.spec else None)
-        dataset = load_dataset(config.dataset, limit)
+        dataset = load_dataset(config.dataset, config.data.max_episode_steps or step_limit(env))
         check_spaces(dataset, spaces, config.env)
         if config.data.top_fraction < 1:
             dataset = dataset.top_fraction(config.data.top_fraction)
@@ -240,14 +196,15 @@ def make_parts(
         agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
 
     fields, discount = agent.batch_fields, getattr(config.agent, "discount", 0.99)
-    offline = replay = sampler = collector = None
+    offline: ReplayBuffer | None = None
+    replay: ReplayBuffer | None = None
+    sampler: Sampler | None = None
+    collector = None
     if dataset is not None:
         offline = to_replay(dataset, rewards, fields, device=device, discount=discount)
     if config.warmup.steps or config.finetune.steps:
         collector = Collector(env, device, config.seed)
-        capacity = min(
-            config.replay.capacity, config.warmup.steps + config.finetune.steps + config.num_envs
-        )
+        capacity = min(config.replay.capacity, config.warmup.steps + config.finetune.steps + config.num_envs)
         if config.finetune.retain == "append" and dataset is not None:
             capacity = min(config.replay.capacity, capacity + len(dataset))
             if capacity < len(dataset):
@@ -266,15 +223,13 @@ def make_parts(
     eval_env = make_env(config.env, min(evaluation.num_envs, evaluation.episodes), device, config.env_kwargs)
     reference = reference_of(config.env, eval_env)
     fingerprint = dataset.fingerprint() if dataset is not None else None
-    identity = {
+    identity: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "observation_space": space_to_json(env.single_observation_space),
         "action_space": space_to_json(env.single_action_space),
         "dataset_fingerprint": fingerprint,
     }
-    tracker = Tracker(
-        run_dir, identity["config"], config.tracking.wandb, config.tracking.project, metrics_offset
-    )
+    tracker = Tracker(run_dir, identity["config"], config.tracking.wandb, config.tracking.project, metrics_offset)
     return Parts(
         agent=agent,
         collector=collector,
@@ -294,44 +249,3 @@ def make_parts(
         display=display,
         identity=identity,
     )
-
-
-def draw_pictures(run_dir: Path, config: TrainConfig, parts: Parts) -> None:
-    """Draw ``curves.png``, and ``balance_map.png`` for a family of policies in a point maze."""
-    from balrl.envs import PointMazeVectorEnv
-    from balrl.report.curves import draw_curves
-    from balrl.tracking import read_metrics
-
-    records = read_metrics(run_dir / "metrics.jsonl")
-    if records:
-        normalized = any("eval/normalized_score" in record for record in records)
-        title = f"{config.agent.name} on {config.env}, seed {config.seed}"
-        label = "normalised score" if normalized else "mean return"
-        draw_curves(records, run_dir / "curves.png", title, label)
-    env = make_env(config.env, 1, kwargs=config.env_kwargs).unwrapped
-    balance = getattr(parts.agent, "balance", None)
-    if isinstance(env, PointMazeVectorEnv) and balance is not None and balance.is_family:
-        _draw_balance_map(run_dir / "balance_map.png", parts, env, config)
-
-
-def _draw_balance_map(path: Path, parts: Parts, env: PointMazeVectorEnv, config: TrainConfig, fine: int = 8) -> None:
-    import numpy as np
-    import torch
-
-    from balrl.report.balance_map import draw_balance_map
-
-    rows, columns = env.walls.shape
-    y, x = torch.meshgrid(
-        (torch.arange(rows * fine) + 0.5) / fine, (torch.arange(columns * fine) + 0.5) / fine, indexing="ij"
-    )
-    states = torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)], -1).reshape(-1, 4)
-    with torch.no_grad():
-        observations = parts.agent.normalizer(env.observe(states).to(parts.agent.device))
-        chosen = parts.agent.balance.mode(observations).cpu().numpy().reshape(x.shape)
-    coverage = np.zeros(x.shape)
-    if parts.offline is not None:
-        positions = env.states_of(parts.offline.gather(torch.arange(len(parts.offline))).observations.cpu())
-        cells = (positions[:, :2] * fine).long().numpy()
-        np.add.at(coverage, (cells[:, 1], cells[:, 0]), 1)
-    bounds = (config.agent.balance.minimum, config.agent.balance.maximum)
-    draw_balance_map(path, env.walls.numpy(), tuple(env.goal.tolist()), chosen, coverage, bounds)

@@ -86,11 +86,7 @@ def latest_checkpoint(run_dir: Path) -> Path | None:
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints and those that end a phase (named ``…-end-…``)."""
-    passing = sorted(
-        p
-        for p in (run_dir / "checkpoints").iterdir()
-        if p.name[0] != "." and "-end-" not in p.name
-    )
+    passing = sorted(p for p in (run_dir / "checkpoints").iterdir() if p.name[0] != "." and "-end-" not in p.name)
     for path in passing[:-keep]:
         shutil.rmtree(path)
 
@@ -114,7 +110,7 @@ def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
     """Undo `random_state`."""
     torch.set_rng_state(state["torch"].cpu())
     key = state["numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", key, int(state["numpy_position"])))  # noqa: NPY002
+    np.random.set_state(("MT19937", key, int(state["numpy_position"]), 0, 0.0))  # noqa: NPY002
     random.setstate((3, tuple(state["python"].tolist()), None))
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

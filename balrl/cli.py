@@ -124,13 +124,13 @@ def _load_for_inspection(options: argparse.Namespace):  # type: ignore[no-untype
 
 
 def _config_show(options: argparse.Namespace, _: list[str]) -> None:
-    from balrl.build import preset_text
+    from balrl.presets import preset_text
 
     print(preset_text(options.preset), end="")
 
 
 def _config_list(_: argparse.Namespace, __: list[str]) -> None:
-    from balrl.build import preset_names
+    from balrl.presets import preset_names
 
     print("\n".join(preset_names()))
 

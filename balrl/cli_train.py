@@ -34,9 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from balrl.api import read_run_config, resume, train
-    from balrl.build import load_config
     from balrl.config import override, validate
     from balrl.display import RichDisplay
+    from balrl.presets import load_config
 
     console = Console()
     warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", style="yellow", highlight=False)
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def parse_settings(arguments: Sequence[str]) -> dict[str, str]:
-    """Return ``{key: value}`` from ``key=value``, ``--key=value`` and ``--key value``; dashes in keys are underscores."""
+    """Return settings from ``key=value``, ``--key=value`` and ``--key value``; dashes in keys mean underscores."""
     settings: dict[str, str] = {}
     position = 0
     while position < len(arguments):
@@ -80,14 +80,14 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, str]:
 
 def _print_settings(preset: str | None, file: Path | None) -> None:
     if preset is None and file is None:
-        from balrl.build import preset_names
+        from balrl.presets import preset_names
 
         print("presets: " + ", ".join(preset_names()))
         print("\nAdd --preset PRESET to see every setting with its value.")
         return
     import tyro
 
-    from balrl.build import TrainConfig, load_config
+    from balrl.presets import TrainConfig, load_config
 
     flags = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
     print(f"\nEvery setting, with its value in {preset or file}:\n")

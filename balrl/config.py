@@ -1,4 +1,4 @@
-"""The typed configuration of a run: the command line, the YAML presets, the checkpoint's JSON and the help are all this."""
+"""The typed configuration of a run: command line, YAML presets, checkpoints and help are all this."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class DataConfig(Config):
     normalization_eps: float = Field(1e-3, gt=0, description="added to that deviation")
     top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes (%%BC)")
     max_episode_steps: int | None = Field(
-        None, ge=1, description="cut episodes here if the file has no timeouts; default: the environment's limit"
+        None,
+        ge=1,
+        description="cut episodes here if the file has no timeouts; default: the environment's limit",
     )
 
 
@@ -59,7 +61,8 @@ class FinetuneConfig(Config):
     steps: int = Field(0, ge=0, description="environment steps; 0 skips the phase")
     utd_ratio: float = Field(1.0, gt=0, description="updates per environment step; the remainder carries over")
     retain: Literal["none", "append", "mix"] = Field(
-        "none", description="the logged data online: dropped, put into the replay, or a fixed share of each batch"
+        "none",
+        description="the logged data online: dropped, put into the replay, or a fixed share of each batch",
     )
     offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=mix")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
@@ -143,7 +146,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
 )
 
 
@@ -176,7 +181,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
     """Return `data` with dotted settings such as ``{"agent.balance.maximum": "8"}`` applied; values are YAML.
 
-    Changing what a section *is* (its ``kind`` or ``name``) drops the section's other keys, which belong to the old kind.
+    Changing what a section *is* (its ``kind`` or ``name``) drops the section's other keys: they belong to the old kind.
     """
     result: dict[str, Any] = copy.deepcopy(data)
     # What a section is goes first, so that its other settings apply to the new kind whatever their order.

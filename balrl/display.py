@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from balrl.train import Progress as RunProgress
+    from balrl.progress import Progress as RunProgress
 
 
 def describe_evaluation(record: Mapping[str, Any]) -> str:
@@ -65,7 +65,6 @@ class RichDisplay:
     def evaluated(self, record: Mapping[str, Any]) -> None:
         self._score = f"score {record['score']:.1f}"
         self.console.print(describe_evaluation(record), highlight=False)
-
 
     def notice(self, message: str) -> None:
         self.console.print(message, highlight=False, style="yellow")

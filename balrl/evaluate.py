@@ -132,9 +132,7 @@ def bootstrap_interval(
     """
     rng = np.random.default_rng(seed)
     tasks = [np.asarray(task, np.float64).ravel() for task in scores]
-    values = [
-        statistic(np.concatenate([rng.choice(task, len(task)) for task in tasks])) for _ in range(samples)
-    ]
+    values = [statistic(np.concatenate([rng.choice(task, len(task)) for task in tasks])) for _ in range(samples)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

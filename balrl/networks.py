@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -85,9 +86,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [input_dim, *hidden]
-        self.layers = nn.ModuleList(
-            Linear(a, b, members) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(Linear(a, b, members) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(w, members) for w in hidden) if layer_norm else None
         self.dropout = dropout
         self.output_dim = widths[-1]
@@ -112,7 +111,7 @@ class Value(nn.Module):
         self.head = ScalarHead(self.trunk.output_dim)
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.head(self.trunk(observations))  # type: ignore[no-any-return]
+        return self.head(self.trunk(observations))
 
 
 class QEnsemble(nn.Module):
@@ -131,7 +130,7 @@ class QEnsemble(nn.Module):
         self.head = ScalarHead(self.trunk.output_dim, (members,))
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.head(self.trunk(torch.cat([observations, actions], -1)))  # type: ignore[no-any-return]
+        return self.head(self.trunk(torch.cat([observations, actions], -1)))
 
 
 class Normalizer(nn.Module):

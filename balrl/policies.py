@@ -63,7 +63,7 @@ class GaussianPolicy(nn.Module):
         return actions, normal_log_prob(actions, mean, log_std)
 
     def mode(self, x: Tensor) -> Tensor:
-        return self(x)[0]  # type: ignore[no-any-return]
+        return self(x)[0]
 
 
 class TanhGaussianPolicy(nn.Module):
@@ -123,4 +123,4 @@ class DeterministicPolicy(nn.Module):
         return torch.tanh(self.mean(self.trunk(x, dropout)))
 
     def mode(self, x: Tensor) -> Tensor:
-        return self(x)  # type: ignore[no-any-return]
+        return self(x)

@@ -92,7 +92,12 @@ class ReplayBuffer:
         columns = self.storage.index_select(0, indices).split(self._widths, -1)
         values: dict[str, Tensor] = {}
         for field, column, width in zip(self.fields, columns, self._widths, strict=True):
-            scalar = width == 1 and field not in ("observations", "actions", "next_observations", "next_actions")
+            scalar = width == 1 and field not in (
+                "observations",
+                "actions",
+                "next_observations",
+                "next_actions",
+            )
             values[field] = column.squeeze(-1) if scalar else column
         values["terminated"] = values["terminated"] > 0.5
         return Batch(**values)
@@ -104,22 +109,18 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         rows = state["rows"]
         if rows.shape[0] > self.capacity or rows.shape[1] != self.storage.shape[1]:
-            raise ValueError(
-                f"stored replay has shape {tuple(rows.shape)}, this buffer {tuple(self.storage.shape)}"
-            )
+            raise ValueError(f"stored replay has shape {tuple(rows.shape)}, this buffer {tuple(self.storage.shape)}")
         self.size = rows.shape[0]
         self.storage[: self.size] = rows.to(self.device)
         self.cursor = int(state["cursor"])
 
     def _pack(self, batch: Batch) -> Tensor:
         columns = []
-        for field in self.fields:
+        for field, width in zip(self.fields, self._widths, strict=True):
             column = getattr(batch, field)
             if column is None:
                 raise ValueError(f"this buffer keeps '{field}', the batch to add has none")
-            columns.append(
-                column.to(self.device, torch.float32).reshape(len(column), -1)
-            )
+            columns.append(column.to(self.device, torch.float32).reshape(len(column), width))
         return torch.cat(columns, -1)
 
 
@@ -146,10 +147,7 @@ class MixedReplay:
             return self.online.sample(batch_size)
         if offline_rows == batch_size:
             return self.offline.sample(batch_size)
-        pairs = zip(
-            self.offline.sample(offline_rows), self.online.sample(batch_size - offline_rows), strict=True
-        )
-        return Batch(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))
+        return self.offline.sample(offline_rows).join(self.online.sample(batch_size - offline_rows))
 
 
 def check_memory(needed: int, device: torch.device) -> None:

@@ -53,7 +53,10 @@ class Collector:
     """
 
     def __init__(
-        self, env: gym.vector.VectorEnv[Any, Any, Any], device: torch.device | str = "cpu", seed: int | None = None
+        self,
+        env: gym.vector.VectorEnv[Any, Any, Any],
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
     ) -> None:
         self.env = env
         self.device = torch.device(device)
@@ -157,7 +160,10 @@ class Collector:
             if key is None:
                 continue
             self.reports_success = True
-            flags = self._tensor(np.asarray(source[key], bool) if not isinstance(source[key], Tensor) else source[key], torch.bool)
+            flags = self._tensor(
+                np.asarray(source[key], bool) if not isinstance(source[key], Tensor) else source[key],
+                torch.bool,
+            )
             if source is infos and self.mode == AutoresetMode.SAME_STEP and not isinstance(source[key], Tensor):
                 flags = flags & ~done  # these belong to the new episode; the ended one's are in final_info
             self.success = self.success | flags

@@ -51,9 +51,7 @@ class SpaceAdapter:
         if not isinstance(action_space, gym.spaces.Box) or len(action_space.shape) != 1:
             raise UserError(f"action space {action_space} is not supported: expected a flat Box")
         if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
-            raise UserError(
-                f"action space {action_space} is unbounded; bound it with gymnasium.wrappers.RescaleAction"
-            )
+            raise UserError(f"action space {action_space} is unbounded; bound it with gymnasium.wrappers.RescaleAction")
         self.is_goal_dictionary = isinstance(observation_space, gym.spaces.Dict)
         self.observation_dim = sum(int(p.shape[0]) for p in parts if p.shape)
         self.action_dim = int(action_space.shape[0])
@@ -115,7 +113,5 @@ def space_from_json(data: Mapping[str, Any]) -> gym.Space[Any]:
     if data["type"] == "dict":
         return gym.spaces.Dict({key: space_from_json(s) for key, s in data["spaces"].items()})
     dtype = np.dtype(data["dtype"])
-    low, high = (
-        np.array([float(x) for x in data[k]], dtype).reshape(data["shape"]) for k in ("low", "high")
-    )
+    low, high = (np.array([float(x) for x in data[k]], dtype).reshape(data["shape"]) for k in ("low", "high"))
     return gym.spaces.Box(low, high, dtype=dtype.type)

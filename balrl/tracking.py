@@ -18,8 +18,8 @@ INIT_TIMEOUT = 15
 class Tracker:
     """Appends records to ``metrics.jsonl`` and sends them to W&B.
 
-    A record is one JSON object with ``step`` (updates of pre-training plus environment steps, never decreasing), ``phase``
-    and the metrics. ``metrics.csv`` holds the same records as a table, rewritten at every checkpoint.
+    A record is one JSON object with ``step`` (updates of pre-training plus environment steps, never decreasing),
+    ``phase`` and the metrics. ``metrics.csv`` holds the same records as a table, rewritten at every checkpoint.
 
     Args:
         run_dir: an existing directory.
@@ -91,8 +91,9 @@ class Tracker:
         if mode == "auto":
             mode = "online" if _has_wandb_key(wandb) else "offline"
         id_file = run_dir / "wandb.json"
-        run_id = json.loads(id_file.read_text())["id"] if id_file.exists() else wandb.util.generate_id()
+        run_id = json.loads(id_file.read_text())["id"] if id_file.exists() else wandb.sdk.lib.runid.generate_id()
         options: dict[str, Any] = {
+            "mode": mode,
             "project": project,
             "name": run_dir.name,
             "id": run_id,
@@ -102,12 +103,12 @@ class Tracker:
         }
         silent = {"silent": True, "init_timeout": INIT_TIMEOUT}
         try:
-            run = wandb.init(mode=mode, settings=wandb.Settings(**silent), **options)
+            run = wandb.init(settings=wandb.Settings(**silent), **options)
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
             self.notice = f"W&B is not reachable ({str(error).splitlines()[0]}); logging offline"
             wandb.teardown()
-            options["resume"] = None
-            run = wandb.init(mode="offline", settings=wandb.Settings(**silent), **options)
+            options |= {"mode": "offline", "resume": None}
+            run = wandb.init(settings=wandb.Settings(**silent), **options)
         write_json(id_file, {"id": run_id, "mode": run.settings.mode, "dir": str(Path(run.dir).parent)})
         return run
 

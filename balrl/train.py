@@ -24,11 +24,10 @@ from balrl.checkpoint import (
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
 from balrl.evaluate import Evaluation
+from balrl.progress import PHASES, Progress
 from balrl.replay import ReplayBuffer, Sampler
 from balrl.rollout import Collector, Step
 from balrl.tracking import Tracker
-
-PHASES = ("pretrain", "warmup", "finetune")
 
 
 class Trainable(Protocol):
@@ -45,34 +44,6 @@ class Trainable(Protocol):
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
     def progress(self) -> dict[str, Any]: ...
     def load_progress(self, progress: Mapping[str, Any]) -> None: ...
-
-
-@dataclass
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        phase: one of `PHASES`, or ``done``.
-        phase_steps: updates (pretrain) or environment steps (warmup, finetune) done in it.
-        updates, env_steps: in total.
-        pending_updates: the part of an update that the update-to-data ratio still owes.
-        evaluations: every evaluation so far, with its step.
-        seconds: wall time per phase, evaluation and checkpoints included.
-    """
-
-    phase: str = PHASES[0]
-    phase_steps: int = 0
-    updates: int = 0
-    env_steps: int = 0
-    pretrain_updates: int = 0
-    pending_updates: float = 0.0
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def step(self) -> int:
-        """The run's one axis: updates of pre-training plus environment steps."""
-        return self.pretrain_updates + self.env_steps
 
 
 class Display(Protocol):
@@ -190,7 +161,11 @@ class Trainer:
     def _run_phase(self, phase: str, total: int) -> bool:
         if total and not self._phase_entered:
             self._enter(phase)
-        step = {"pretrain": self._pretrain_step, "warmup": self._warmup_step, "finetune": self._finetune_step}[phase]
+        step = {
+            "pretrain": self._pretrain_step,
+            "warmup": self._warmup_step,
+            "finetune": self._finetune_step,
+        }[phase]
         p, c = self.progress, self.config
         eval_every = {"pretrain": c.pretrain.eval_every, "finetune": c.finetune.eval_every}.get(phase)
         while p.phase_steps < total:
@@ -264,7 +239,7 @@ class Trainer:
         rewards = parts.rewards.scale * step.batch.rewards + parts.rewards.bias
         batch = step.batch._replace(rewards=rewards)
         if step.valid is not None:
-            batch = Batch(*(None if x is None else x[step.valid] for x in batch))
+            batch = batch.rows(step.valid)
         parts.replay.add(batch)
         stored = int(batch.rewards.shape[0])
         self.progress.phase_steps += stored

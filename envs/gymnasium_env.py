@@ -18,7 +18,7 @@ DERIVED = ("xpos", "xquat", "xmat", "xipos", "ximat", "site_xpos", "site_xmat", 
 MODEL = ("body_pos", "body_quat", "site_pos", "site_quat")
 
 
-class ResumableSyncVectorEnv(VectorWrapper):  # type: ignore[type-arg]
+class ResumableSyncVectorEnv(VectorWrapper):
     """A synchronous vector of Gymnasium MuJoCo environments whose full state can be saved and restored.
 
     The state is the integration state of the simulator (warm start included), the derived quantities that observations
@@ -60,7 +60,7 @@ def make_gymnasium_env(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gy
 
 
 def _worlds(env: gym.vector.VectorEnv[Any, Any, Any]) -> list[gym.Env[Any, Any]]:
-    return env.unwrapped.envs  # type: ignore[attr-defined,no-any-return]
+    return env.unwrapped.envs  # type: ignore[attr-defined]
 
 
 def _is_resumable(env: gym.Env[Any, Any]) -> bool:

@@ -55,7 +55,8 @@ class PointMazeVectorEnv(TorchVectorEnv):
 
     - Observation ``[4]``: position scaled to [-1, 1] over the maze, velocity divided by 0.3.
     - Action ``[2]`` in [-1, 1]: acceleration.
-    - Reward: −1 per step, 0 on the step that reaches the goal. Terminates there (``infos["success"]``), within 0.5 cells.
+    - Reward: −1 per step, 0 on the step that reaches the goal. It terminates there,
+      within 0.5 cells (``infos["success"]``).
     - Time limit: 200 steps (large: 300). Starts at rest at a random place in a random free cell other than the goal's.
 
     Args:
@@ -93,9 +94,9 @@ class PointMazeVectorEnv(TorchVectorEnv):
         self._size = torch.tensor([len(rows[0]), len(rows)], device=self.device, dtype=dtype)
 
     def initial_states(self, count: int) -> Tensor:
-        draw = {"generator": self.generator, "device": self.device}
-        cells = self._free[torch.randint(len(self._free), (count,), **draw)]  # type: ignore[call-overload]
-        offsets = HALF_WIDTH + (1 - 2 * HALF_WIDTH) * torch.rand(count, 2, dtype=self.dtype, **draw)  # type: ignore[call-overload]
+        draw: Any = {"generator": self.generator, "device": self.device}
+        cells = self._free[torch.randint(len(self._free), (count,), **draw)]
+        offsets = HALF_WIDTH + (1 - 2 * HALF_WIDTH) * torch.rand(count, 2, dtype=self.dtype, **draw)
         return torch.cat([cells + offsets, torch.zeros_like(cells)], -1)
 
     def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 
-class TorchVectorEnv(gym.vector.VectorEnv):  # type: ignore[type-arg]
+class TorchVectorEnv(gym.vector.VectorEnv):
     """A `gymnasium.vector.VectorEnv` whose observations, rewards and flags are tensors on its device.
 
     Autoreset is SAME_STEP: at the end of an episode `step` returns the new episode's first observation, and
@@ -61,9 +61,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):  # type: ignore[type-arg]
     def observe(self, states: Tensor) -> Tensor:
         """Return observations ``[N, observation_dim]``."""
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode in every world; `seed` makes all that follows repeatable."""
         if seed is not None:
             self.generator.manual_seed(seed)
@@ -71,9 +69,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):  # type: ignore[type-arg]
         self.elapsed = torch.zeros_like(self.elapsed)
         return self.observe(self.states), {}
 
-    def step(  # type: ignore[override]
-        self, actions: Tensor | np.ndarray[Any, Any]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def step(self, actions: Tensor | np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Advance every world by one step; actions ``[num_envs, action_dim]`` are clipped to the bounds."""
         actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).clamp(-1, 1)
         states, rewards, terminated, infos = self.transition(self.states, actions)
@@ -95,7 +91,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):  # type: ignore[type-arg]
         self.generator.set_state(state["generator"].cpu())
 
 
-class SingleTorchEnv(gym.Env):  # type: ignore[type-arg]
+class SingleTorchEnv(gym.Env):
     """One world of a `TorchVectorEnv` as an ordinary numpy `gymnasium.Env`, for `gymnasium.make`."""
 
     def __init__(self, env: TorchVectorEnv) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -83,15 +83,12 @@ def mixed_dataset(
     observations, _ = env.reset(seed=seed)
     current = torch.multinomial(shares, num_envs, True, generator=generator)
     columns: dict[str, list[Tensor]] = {
-        key: []
-        for key in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+        key: [] for key in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
     }
     for _ in range(-(-transitions // num_envs)):
         speed, noise, random = table[current].unbind(-1)
         uniform = 2 * torch.rand(num_envs, 2, generator=generator) - 1
-        steered = controller(env.states, speed) + noise[:, None] * torch.randn(
-            num_envs, 2, generator=generator
-        )
+        steered = controller(env.states, speed) + noise[:, None] * torch.randn(num_envs, 2, generator=generator)
         at_random = torch.rand(num_envs, generator=generator) < random
         actions = torch.where(at_random[:, None], uniform, steered.clamp(-1, 1))
         next_observations, rewards, terminated, truncated, infos = env.step(actions)
@@ -101,7 +98,7 @@ def mixed_dataset(
         drawn = torch.multinomial(shares, num_envs, True, generator=generator)
         current = torch.where(terminated | truncated, drawn, current)
         observations = next_observations
-    arrays = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
+    arrays: dict[str, Any] = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
     last = np.arange(1, num_envs + 1) * len(columns["rewards"]) - 1
     arrays["truncated"][last] |= ~arrays["terminated"][last]
     return Dataset(**arrays, name=f"point-maze-{layout}-mixed", env_id="balrl/PointMaze-v0")

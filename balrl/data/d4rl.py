@@ -44,8 +44,8 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
     """Read a D4RL HDF5 file.
 
     With ``next_observations`` every row is kept. Without, ``next_observations[t] = observations[t + 1]`` inside an
-    episode; each episode's last transition is dropped unless it terminated (its successor was not stored), the row before
-    it becoming the truncated one, and so is the file's last row. Files without ``timeouts`` are cut at
+    episode; each episode's last transition is dropped unless it terminated (its successor was not stored), the row
+    before it becoming the truncated one, and so is the file's last row. Files without ``timeouts`` are cut at
     `max_episode_steps`.
 
     D4RL's own ``qlearning_dataset`` also drops timeout rows whose successor *is* stored; this reader keeps them.
@@ -84,9 +84,7 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
         cut[-1] = True
         keep = ~cut
         truncated[:-1] |= cut[1:] & ~(terminated | truncated)[:-1]
-        notes.append(
-            f"no next_observations in the file: {int(cut.sum())} rows without a stored successor dropped"
-        )
+        notes.append(f"no next_observations in the file: {int(cut.sum())} rows without a stored successor dropped")
         if not keep.any():
             raise UserError(f"'{path}': no transition has a stored successor; add next_observations to the file")
     data = {key: value[keep] for key, value in floats.items()}

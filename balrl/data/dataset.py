@@ -27,8 +27,8 @@ class Dataset:
         rewards: ``[N]`` float32, raw.
         next_observations: ``[N, observation_dim]`` float32; arbitrary where `terminated` by a file without them.
         terminated: ``[N]`` bool: the task ended here, no bootstrap.
-        truncated: ``[N]`` bool: the recording was cut here, bootstrap from `next_observations`. The last row of the data
-            always ends an episode.
+        truncated: ``[N]`` bool: the recording was cut here, bootstrap from `next_observations`. The last row of the
+            data always ends an episode.
         name: of the data.
         env_id: the environment that the data names as its own, if it does.
         notes: what reading changed or had to assume, one sentence each.
@@ -72,8 +72,8 @@ class Dataset:
     def from_arrays(cls, arrays: Mapping[str, Any], name: str = "arrays") -> Dataset:
         """Build a dataset from a dictionary of arrays with the field names of this class.
 
-        D4RL's ``terminals``/``timeouts`` and Minari's ``terminations``/``truncations`` are accepted as well. `truncated`
-        may be absent when every episode terminates. The last row is marked truncated if nothing ends it.
+        D4RL's ``terminals``/``timeouts`` and Minari's ``terminations``/``truncations`` are accepted as well.
+        `truncated` may be absent when every episode terminates. The last row is marked truncated if nothing ends it.
         """
         aliases = {
             "terminals": "terminated",
@@ -90,7 +90,7 @@ class Dataset:
         truncated = data.get("truncated", np.zeros(len(terminated), bool)).astype(bool)
         if len(truncated) and not (terminated[-1] or truncated[-1]):
             truncated[-1] = True
-        floats = {
+        floats: dict[str, Any] = {
             key: np.ascontiguousarray(data[key], np.float32)
             for key in ("observations", "actions", "rewards", "next_observations")
         }
@@ -147,16 +147,14 @@ class Dataset:
         return returns.astype(np.float32)
 
     def next_actions(self) -> Array:
-        """Return the action taken at each `next_observations`, ``[N, action_dim]``; an episode's last row repeats its own."""
+        """Return each next observation's action, ``[N, action_dim]``; an episode's last row repeats its own."""
         following = np.r_[self.actions[1:], self.actions[-1:]]
         return np.where(self.ends[:, None], self.actions, following)
 
     def select(self, rows: Array) -> Dataset:
         """Return the rows at a boolean or integer index that keeps whole episodes."""
         kept = {
-            f.name: getattr(self, f.name)[rows]
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), np.ndarray)
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
         }
         return replace(self, **kept)
 

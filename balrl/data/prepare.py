@@ -69,8 +69,8 @@ def scale_actions(dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
     outside = int((np.abs(actions) > 1 + 1e-6).sum())
     if outside:
         warnings.warn(
-            f"{outside:,} of {actions.size:,} action values ({outside / actions.size:.1%}) of '{dataset.name}' are out of "
-            f"bounds (up to {np.abs(actions).max():.3g} of the bound): clipped",
+            f"{outside:,} of {actions.size:,} action values ({outside / actions.size:.1%}) of '{dataset.name}' are out "
+            f"of bounds (up to {np.abs(actions).max():.3g} of the bound): clipped",
             stacklevel=2,
         )
     return replace(dataset, actions=actions.clip(-1, 1))
@@ -99,7 +99,11 @@ def to_replay(
     if "next_actions" in fields:
         extra["next_actions"] = torch.from_numpy(dataset.next_actions())
     buffer = ReplayBuffer(
-        max(capacity or 0, len(dataset)), dataset.observations.shape[1], dataset.actions.shape[1], device, fields
+        max(capacity or 0, len(dataset)),
+        dataset.observations.shape[1],
+        dataset.actions.shape[1],
+        device,
+        fields,
     )
     buffer.add(
         Batch(

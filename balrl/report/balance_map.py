@@ -15,7 +15,12 @@ Array = NDArray[Any]
 
 
 def draw_balance_map(
-    path: Path, walls: Array, goal: tuple[float, float], balance: Array, coverage: Array, bounds: tuple[float, float]
+    path: Path,
+    walls: Array,
+    goal: tuple[float, float],
+    balance: Array,
+    coverage: Array,
+    bounds: tuple[float, float],
 ) -> None:
     """Draw two maps of a maze into a PNG.
 
@@ -45,9 +50,7 @@ def draw_balance_map(
 
 
 def _draw_maze(axis: Axes, walls: Array, goal: tuple[float, float], extent: tuple[float, float, float, float]) -> None:
-    axis.imshow(
-        np.ma.masked_array(np.ones(walls.shape), ~walls), extent=extent, cmap=ListedColormap(["#d9dde1"])
-    )
+    axis.imshow(np.ma.masked_array(np.ones(walls.shape), ~walls), extent=extent, cmap=ListedColormap(["#d9dde1"]))
     axis.plot(*goal, marker="*", markersize=15, color="#ffd34d", markeredgecolor="#333333")
     axis.set_xticks([])
     axis.set_yticks([])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from balrl.checkpoint import write_json
-from balrl.train import Progress
+from balrl.progress import Progress
 
 PACKAGES = ("balrl", "torch", "gymnasium", "mujoco", "numpy", "gymnasium-robotics", "stable-baselines3")
 
@@ -24,7 +24,16 @@ def write_summary(
         config: of the run, as plain JSON types.
         fingerprint: of the data that it trained on, if any.
     """
-    short = ("step", "phase", "score", "normalized_score", "return_mean", "success_rate", "episodes", "reference")
+    short = (
+        "step",
+        "phase",
+        "score",
+        "normalized_score",
+        "return_mean",
+        "success_rate",
+        "episodes",
+        "reference",
+    )
     evaluations = [{key: record[key] for key in short} for record in progress.evaluations]
     summary = {
         "finished": finished,

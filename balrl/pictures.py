@@ -1,0 +1,63 @@
+"""Which pictures a run gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from balrl.agents.balance import BalanceModel
+from balrl.agents.base import Agent
+from balrl.build import make_env
+from balrl.data.dataset import Array
+from balrl.envs import PointMazeVectorEnv
+from balrl.presets import TrainConfig
+from balrl.replay import ReplayBuffer
+from balrl.report.balance_map import draw_balance_map
+from balrl.report.curves import draw_curves
+from balrl.tracking import read_metrics
+
+FINE = 8
+"""Grid points per cell of a maze, each way."""
+
+
+def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: ReplayBuffer | None) -> None:
+    """Draw ``curves.png``, and ``balance_map.png`` for a family of policies in a point maze."""
+    family = ", state-adaptive balance" if getattr(agent.balance, "is_family", False) else ""
+    records = read_metrics(run_dir / "metrics.jsonl")
+    if records:
+        normalized = any("eval/normalized_score" in record for record in records)
+        title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
+        label = "normalised score" if normalized else "mean return"
+        draw_curves(records, run_dir / "curves.png", title, label)
+    env = make_env(config.env, 1, kwargs=config.env_kwargs).unwrapped
+    if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, BalanceModel):
+        _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, offline, env)
+
+
+def _draw_balance_map(
+    path: Path, agent: Agent, balance: BalanceModel, offline: ReplayBuffer | None, env: PointMazeVectorEnv
+) -> None:
+    _, _, chosen = balance_on_grid(agent, balance, env)
+    coverage = np.zeros(chosen.shape)
+    if offline is not None:
+        positions = env.states_of(offline.gather(torch.arange(len(offline), device=offline.device)).observations)
+        cells = (positions[:, :2].cpu() * FINE).long().numpy()
+        np.add.at(coverage, (cells[:, 1], cells[:, 0]), 1)
+    bounds = (balance.config.minimum, balance.config.maximum)
+    goal = (float(env.goal[0]), float(env.goal[1]))
+    draw_balance_map(path, env.walls.cpu().numpy(), goal, chosen, coverage, bounds)
+
+
+def balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv) -> tuple[Array, Array, Array]:
+    """Return x, y and the chosen balance, each ``[rows · FINE, columns · FINE]``, of a body at rest in every place."""
+    rows, columns = env.walls.shape
+    y, x = torch.meshgrid(
+        (torch.arange(rows * FINE) + 0.5) / FINE, (torch.arange(columns * FINE) + 0.5) / FINE, indexing="ij"
+    )
+    states = torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)], -1).reshape(-1, 4)
+    with torch.no_grad():
+        observations = agent.normalizer(env.observe(states.to(env.device)).to(agent.device))
+        chosen = balance.mode(observations).cpu().numpy().reshape(x.shape)
+    return x.numpy(), y.numpy(), chosen

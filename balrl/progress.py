@@ -1,0 +1,36 @@
+"""Where a run stands: the part of its state that is numbers and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PHASES = ("pretrain", "warmup", "finetune")
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        phase: one of `PHASES`, or ``done``.
+        phase_steps: updates (pretrain) or environment steps (warmup, finetune) done in it.
+        updates, env_steps: in total.
+        pending_updates: the part of an update that the update-to-data ratio still owes.
+        evaluations: every evaluation so far, with its step.
+        seconds: wall time per phase, evaluation and checkpoints included.
+    """
+
+    phase: str = PHASES[0]
+    phase_steps: int = 0
+    updates: int = 0
+    env_steps: int = 0
+    pretrain_updates: int = 0
+    pending_updates: float = 0.0
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """The run's one axis: updates of pre-training plus environment steps."""
+        return self.pretrain_updates + self.env_steps

@@ -1,0 +1,73 @@
+"""The losses, written again without balrl's code: numpy for values, loops where loops are clearer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+
+def value_of(tensor: Tensor) -> Array:
+    return tensor.detach().numpy().astype(np.float64)
+
+
+def mlp(trunk: nn.Module, x: Array, member: int | None = None) -> Array:
+    """Hidden features of a network without layer norm."""
+    for layer in trunk.layers:  # type: ignore[union-attr]
+        weight, bias = value_of(layer.weight), value_of(layer.bias)
+        if member is not None:
+            weight, bias = weight[member], bias[member]
+        x = np.maximum(x @ weight + bias, 0)
+    return x
+
+
+def state_value(value: Any, observations: Array) -> Array:
+    return mlp(value.trunk, observations) @ value_of(value.head.weight) + value_of(value.head.bias)
+
+
+def q_values(critic: Any, observations: Array, actions: Array) -> Array:
+    """``[members, B]``, one member after another."""
+    x = np.concatenate([observations, actions], -1)
+    members = value_of(critic.head.bias).shape[0]
+    return np.stack(
+        [
+            mlp(critic.trunk, x, i) @ value_of(critic.head.weight)[i] + value_of(critic.head.bias)[i]
+            for i in range(members)
+        ]
+    )
+
+
+def gaussian_log_prob(policy: Any, inputs: Array, actions: Array) -> Array:
+    features = mlp(policy.trunk, inputs)
+    mean = np.tanh(features @ value_of(policy.mean.weight) + value_of(policy.mean.bias))
+    log_std = np.clip(value_of(policy.log_std), *policy.log_std_range)
+    result = np.zeros(len(inputs))
+    for row in range(len(inputs)):
+        for d in range(actions.shape[1]):
+            z = (actions[row, d] - mean[row, d]) / math.exp(log_std[d])
+            result[row] += -0.5 * z * z - log_std[d] - 0.5 * math.log(2 * math.pi)
+    return result
+
+
+def embed(beta: Array, width: int) -> Array:
+    return np.array(
+        [
+            [
+                (math.sin if i % 2 == 0 else math.cos)(b / 10_000 ** (2 * (i // 2) / width))
+                for i in range(width)
+            ]
+            for b in beta
+        ]
+    )
+
+
+def first_adam_step(parameters: list[Tensor], loss: Tensor, learning_rate: float) -> list[Tensor]:
+    """Adam's first step in closed form: the bias-corrected moments are the gradient and its square."""
+    gradients = torch.autograd.grad(loss, parameters)
+    return [p.detach() - learning_rate * g / (g.abs() + 1e-8) for p, g in zip(parameters, gradients, strict=True)]

@@ -1,0 +1,186 @@
+"""What is true of every agent, whatever it learns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from balrl.agents import BC, IQL, SAC, Agent, BCConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from tests.conftest import random_batch
+
+FAMILY = StateAdaptiveBalance(1.0, 5.0, hidden=(8,))
+SAC_FAMILY = StateAdaptiveBalance(0.5, 1.5, hidden=(8,), entropy=False)
+AGENTS: dict[str, tuple[type[Agent], Any]] = {
+    "bc": (BC, BCConfig(hidden=(8, 8))),
+    "bc-deterministic": (BC, BCConfig(hidden=(8, 8), policy="deterministic")),
+    "bc-tanh-dropout": (BC, BCConfig(hidden=(8, 8), policy="tanh-gaussian", dropout=0.1)),
+    "iql": (IQL, IQLConfig(hidden=(8, 8))),
+    "iql-layer-norm-dropout": (IQL, IQLConfig(hidden=(8, 8), layer_norm=True, dropout=0.1, critics=3)),
+    "famo2o-iql": (IQL, IQLConfig(hidden=(8, 8), balance=FAMILY)),
+    "sac": (SAC, SACConfig(hidden=(8, 8))),
+    "sac-ensemble": (SAC, SACConfig(hidden=(8, 8), critics=5, layer_norm=True, backup_entropy=False)),
+    "sac-family": (SAC, SACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
+}
+SHAPES = [(3, 2), (1, 1), (11, 4)]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+Make = Callable[..., Agent]
+
+
+@pytest.fixture(params=sorted(AGENTS))
+def make(request: pytest.FixtureRequest) -> Make:
+    cls, config = AGENTS[request.param]
+
+    def build(observation_dim: int = 3, action_dim: int = 2, device: str = "cpu", **spaces: Any) -> Agent:
+        observation = spaces.get("observation_space", gym.spaces.Box(-np.inf, np.inf, (observation_dim,)))
+        action = spaces.get("action_space", gym.spaces.Box(-1, 1, (action_dim,)))
+        return cls(observation, action, config, device)
+
+    return build
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("observation_dim", "action_dim"), SHAPES)
+def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, device: str) -> None:
+    agent = make(observation_dim, action_dim, device)
+    batch = random_batch(16, observation_dim, action_dim)
+    batch = type(batch)(*(x.to(device) for x in batch))
+    for phase in ("offline", "online"):
+        agent.set_phase(phase, 10)
+        before = {key: value.clone() for key, value in agent.state_dict().items()}
+        metrics = agent.update(batch)
+        assert metrics
+        for name, value in metrics.items():
+            assert value.shape == (), name
+            assert torch.isfinite(value), name
+            assert not value.requires_grad, name
+            assert value.device.type == device, name
+        assert any(not torch.equal(v, before[k]) for k, v in agent.state_dict().items())
+    actions = agent.act(batch.observations)
+    assert actions.shape == (16, action_dim)
+    assert actions.abs().max() <= 1
+    mode = agent.act(batch.observations, deterministic=True)
+    assert torch.equal(mode, agent.act(batch.observations, deterministic=True))
+
+
+def test_deterministic_action_of_a_row_does_not_depend_on_the_others(make: Make) -> None:
+    agent = make()
+    observations = torch.randn(9, 3)
+    together = agent.act(observations, deterministic=True)
+    alone = torch.cat([agent.act(row[None], deterministic=True) for row in observations])
+    torch.testing.assert_close(together, alone)
+
+
+def test_predict_speaks_the_task_s_units(make: Make) -> None:
+    low, high = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
+    agent = make(action_space=gym.spaces.Box(low, high))
+    observation = np.random.default_rng(0).normal(size=(5, 3))
+    actions, state = agent.predict(observation, deterministic=True)
+    assert state is None
+    assert actions.shape == (5, 2)
+    assert actions.dtype == np.float32
+    inside = agent.act(torch.from_numpy(observation).float(), deterministic=True).numpy()
+    np.testing.assert_allclose(actions, low + (inside + 1) / 2 * (high - low), rtol=1e-5)
+    single, _ = agent.predict(observation[0], deterministic=True)
+    np.testing.assert_allclose(single, actions[0], rtol=1e-5)
+    sampled, _ = agent.predict(np.repeat(observation, 50, 0))
+    assert (sampled >= low).all()
+    assert (sampled <= high).all()
+
+
+def test_goal_dictionaries(make: Make) -> None:
+    space = gym.spaces.Dict(
+        {
+            "observation": gym.spaces.Box(-1, 1, (3,)),
+            "achieved_goal": gym.spaces.Box(-1, 1, (2,)),
+            "desired_goal": gym.spaces.Box(-1, 1, (2,)),
+        }
+    )
+    agent = make(observation_space=space)
+    agent.update(random_batch(8, 5))
+    observation = {key: np.stack([s.sample() for _ in range(4)]) for key, s in space.items()}
+    actions, _ = agent.predict(observation, deterministic=True)
+    flat = np.concatenate([observation["observation"], observation["desired_goal"]], -1)
+    np.testing.assert_array_equal(actions, agent.act(torch.from_numpy(flat), deterministic=True).numpy())
+
+
+def test_terminated_rows_ignore_their_next_observations(make: Make) -> None:
+    one = make()
+    other = rebuild(make, one)
+    batch = random_batch(12)
+    changed = torch.where(batch.terminated[:, None], 1e3 * torch.randn_like(batch.next_observations), batch.next_observations)
+    for agent, b in ((one, batch), (other, batch._replace(next_observations=changed))):
+        torch.manual_seed(1)
+        agent.update(b)
+    for (key, x), y in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def rebuild(make: Make, agent: Agent) -> Agent:
+    """Return a new agent of the same kind in the same state, through what a checkpoint stores."""
+    copied = make()
+    copied.load_state_dict(copy.deepcopy(agent.state_dict()))
+    copied.load_optimizer_state({k: v.clone() for k, v in agent.optimizer_state().items()})
+    copied.load_progress(agent.progress())
+    return copied
+
+
+def test_state_is_everything(make: Make) -> None:
+    """An agent rebuilt from its state goes on exactly as the original: weights, moments, phase, schedules."""
+    one = make()
+    one.set_phase("offline", 20)
+    batches = [random_batch(8) for _ in range(6)]
+    for batch in batches[:3]:
+        one.update(batch)
+    other = rebuild(make, one)
+    assert other.optimizer_state().keys() == one.optimizer_state().keys()
+    for agent in (one, other):
+        torch.manual_seed(5)
+        for batch in batches[3:]:
+            agent.update(batch)
+    for (key, x), y in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(x, y), key
+
+
+def test_every_parameter_belongs_to_exactly_one_optimizer(make: Make) -> None:
+    agent = make()
+    owned = [id(p) for o in agent.optimizers.values() for p in o.param_groups[0]["params"]]
+    assert len(owned) == len(set(owned))
+    trainable = {id(p): name for name, p in agent.named_parameters() if p.requires_grad}
+    unowned = {name for key, name in trainable.items() if key not in owned}
+    assert unowned <= {"balance.log_temperature"}  # not learned where the balance has no entropy term
+
+
+def test_normalisation_travels_with_the_agent(make: Make) -> None:
+    agent = make()
+    agent.normalizer.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 2.0]))
+    plain = make()
+    plain.load_state_dict(agent.state_dict())
+    plain.normalizer.fit(torch.zeros(3), torch.ones(3))
+    observations = torch.randn(4, 3)
+    torch.testing.assert_close(
+        agent.act(observations, deterministic=True),
+        plain.act((observations - torch.tensor([1.0, 2.0, 3.0])) / 2, deterministic=True),
+    )
+
+
+def test_the_wrong_configuration_is_refused(make: Make) -> None:
+    cls = type(make())
+    wrong = SACConfig() if cls is not SAC else IQLConfig()
+    with pytest.raises(TypeError, match="takes a"):
+        cls(gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (2,)), wrong)
+
+
+def test_passes_stable_baselines3_evaluation(make: Make) -> None:
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation", reason="stable-baselines3 is not installed")
+    env = gym.make("Pendulum-v1", max_episode_steps=20)
+    agent = make(observation_space=env.observation_space, action_space=env.action_space)
+    mean, std = evaluation.evaluate_policy(agent, env, n_eval_episodes=3, warn=False)
+    assert np.isfinite([mean, std]).all()
+    assert mean < 0

@@ -1,0 +1,71 @@
+"""What many tests share: tiny data, a scripted environment, the folder of real data where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from balrl.batch import Batch
+from balrl.data.dataset import Dataset
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One torch thread, a fixed seed, and no W&B account."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture()
+def shared_data() -> Path:
+    """The folder of real datasets; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data beside the checkout ({SHARED_DATA.parent.name}/{SHARED_DATA.name} is absent)")
+    return SHARED_DATA
+
+
+def random_batch(rows: int = 8, observation_dim: int = 3, action_dim: int = 2, dtype: torch.dtype = torch.float32) -> Batch:
+    """Return a batch with every optional field, drawn from torch's global generator."""
+    draw = {"dtype": dtype}
+    return Batch(
+        torch.randn(rows, observation_dim, **draw),
+        2 * torch.rand(rows, action_dim, **draw) - 1,
+        torch.randn(rows, **draw),
+        torch.randn(rows, observation_dim, **draw),
+        torch.arange(rows) % 3 == 0,
+        torch.randn(rows, **draw),
+        2 * torch.rand(rows, action_dim, **draw) - 1,
+    )
+
+
+def make_dataset(lengths: tuple[int, ...] = (3, 2, 4), terminated: tuple[bool, ...] = (True, False, False)) -> Dataset:
+    """Return episodes of the given lengths whose observations are ``[episode, t]`` and whose rewards count rows."""
+    observations, following, ends, truncations = [], [], [], []
+    for episode, (length, ended) in enumerate(zip(lengths, terminated, strict=True)):
+        for t in range(length):
+            last = t == length - 1
+            observations.append((episode, t))
+            following.append((episode, t + 1))
+            ends.append(last and ended)
+            truncations.append(last and not ended)
+    rows = len(observations)
+    return Dataset(
+        np.array(observations, np.float32),
+        np.linspace(-1, 1, rows, dtype=np.float32)[:, None],
+        np.arange(1, rows + 1, dtype=np.float32),
+        np.array(following, np.float32),
+        np.array(ends),
+        np.array(truncations),
+        name="toy",
+    )

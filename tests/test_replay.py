@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from balrl.batch import Batch
+from balrl.errors import UserError
+from balrl.replay import MixedReplay, ReplayBuffer, free_memory
+from tests.conftest import random_batch
+
+
+def numbered(start: int, rows: int) -> Batch:
+    """Rows whose every value tells their number."""
+    n = torch.arange(start, start + rows, dtype=torch.float32)
+    return Batch(n[:, None].expand(-1, 3), (n[:, None] / 1e4).expand(-1, 2), n, n[:, None].expand(-1, 3) + 0.5, n % 2 == 0)
+
+
+def test_what_goes_in_comes_out_with_every_field() -> None:
+    batch = random_batch(10)
+    buffer = ReplayBuffer(16, 3, 2, fields=("mc_returns", "next_actions"))
+    buffer.add(batch)
+    for stored, given_ in zip(buffer.gather(torch.arange(10)), batch, strict=True):
+        assert torch.equal(stored, given_)
+        assert stored.dtype == given_.dtype
+
+
+def test_fields_that_nobody_asked_for_are_not_kept() -> None:
+    buffer = ReplayBuffer(4, 3, 2)
+    buffer.add(random_batch(4))
+    sample = buffer.sample(2)
+    assert sample.mc_returns is None
+    assert sample.next_actions is None
+    assert buffer.storage.shape == (4, 3 + 2 + 1 + 3 + 1)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.lists(st.integers(0, 12), max_size=12))
+def test_the_ring_holds_the_newest_rows(capacity: int, chunks: list[int]) -> None:
+    buffer = ReplayBuffer(capacity, 3, 2)
+    total = 0
+    for chunk in chunks:
+        chunk = min(chunk, capacity)
+        buffer.add(numbered(total, chunk))
+        total += chunk
+    kept = buffer.gather(torch.arange(len(buffer))).rewards.tolist()
+    assert sorted(kept) == list(range(max(0, total - capacity), total))
+
+
+def test_sampling_is_uniform_over_what_is_there() -> None:
+    buffer = ReplayBuffer(100, 3, 2)
+    buffer.add(numbered(0, 10))
+    counts = torch.bincount(buffer.sample(20_000).rewards.long(), minlength=100)
+    assert counts[10:].sum() == 0
+    assert (counts[:10] - 2_000).abs().max() < 250
+
+
+def test_mixtures_hold_the_share_that_was_asked_for() -> None:
+    offline, online = ReplayBuffer(10, 3, 2), ReplayBuffer(10, 3, 2)
+    offline.add(numbered(0, 10))
+    online.add(numbered(100, 10))
+    for ratio, expected in ((0.0, 0), (0.25, 8), (0.5, 16), (1.0, 32)):
+        batch = MixedReplay(offline, online, ratio).sample(32)
+        assert int((batch.rewards < 100).sum()) == expected
+        assert len(batch.rewards) == 32
+        assert (batch.observations[:, 0] == batch.rewards).all()
+
+
+def test_state_round_trip_continues_the_ring() -> None:
+    buffer = ReplayBuffer(5, 3, 2)
+    buffer.add(numbered(0, 4))
+    buffer.add(numbered(4, 3))
+    copy = ReplayBuffer(5, 3, 2)
+    copy.load_state_dict({key: value.clone() for key, value in buffer.state_dict().items()})
+    for b in (buffer, copy):
+        b.add(numbered(7, 1))
+    assert torch.equal(buffer.storage, copy.storage)
+    assert (buffer.size, buffer.cursor) == (copy.size, copy.cursor)
+
+
+def test_mistakes_are_named() -> None:
+    buffer = ReplayBuffer(3, 3, 2, fields=("mc_returns",))
+    with pytest.raises(ValueError, match="empty"):
+        buffer.sample(1)
+    with pytest.raises(ValueError, match="4 rows"):
+        buffer.add(random_batch(4))
+    with pytest.raises(ValueError, match="mc_returns"):
+        buffer.add(numbered(0, 1))
+    with pytest.raises(ValueError, match="capacity is 0"):
+        ReplayBuffer(0, 3, 2)
+    with pytest.raises(ValueError, match="offline_ratio is 1.5"):
+        MixedReplay(buffer, buffer, 1.5)
+
+
+def test_a_buffer_that_cannot_fit_says_how_much_it_needs() -> None:
+    if free_memory(torch.device("cpu")) is None:
+        pytest.skip("this system does not tell how much memory is free")
+    with pytest.raises(UserError, match=r"needs [\d.]+ GiB on cpu.*replay\.capacity"):
+        ReplayBuffer(10**13, 3, 2)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+from balrl.batch import Batch
+from balrl.envs import PointMazeVectorEnv
+from balrl.rollout import Collector, Step
+from tests.scripted_env import SCRIPT, ScriptedEnv
+
+MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
+
+
+def vector(mode: AutoresetMode, worlds: int = 3, goal: bool = False) -> SyncVectorEnv:
+    return SyncVectorEnv([lambda w=w: ScriptedEnv(w, goal) for w in range(worlds)], autoreset_mode=mode)
+
+
+def policy(observations: Tensor) -> Tensor:
+    """An action that tells which observation it was chosen for."""
+    return torch.tanh(observations[:, 1:2] * 0.3 - observations[:, 2:3] * 0.7)
+
+
+def collect(collector: Collector, per_world: int) -> tuple[list[list[tuple[float, ...]]], list[Step]]:
+    """Return the first `per_world` transitions of every world as tuples, and every step."""
+    worlds: list[list[tuple[float, ...]]] = [[] for _ in range(collector.num_envs)]
+    steps = []
+    while any(len(world) < per_world for world in worlds):
+        step = collector.step(policy)
+        steps.append(step)
+        for i in range(collector.num_envs):
+            if step.valid is None or step.valid[i]:
+                b = step.batch
+                row = torch.cat([b.observations[i], b.actions[i], b.rewards[i : i + 1], b.next_observations[i]])
+                worlds[i].append((*row.tolist(), bool(b.terminated[i])))
+    return [world[:per_world] for world in worlds], steps
+
+
+@pytest.mark.parametrize("goal", [False, True])
+def test_all_autoreset_modes_give_the_same_transitions(goal: bool) -> None:
+    results = [collect(Collector(vector(mode, goal=goal)), 25)[0] for mode in MODES]
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_transitions_are_the_script_s(mode: AutoresetMode) -> None:
+    worlds, _ = collect(Collector(vector(mode)), 10)
+    for world, rows in enumerate(worlds):
+        expected = []
+        episode = 0
+        while len(expected) < 10:
+            length, kind = SCRIPT[(episode + world) % len(SCRIPT)]
+            for t in range(length):
+                end = t == length - 1
+                expected.append(
+                    ((world, episode, t), episode + (t + 1) / 10, (world, episode, t + 1), end and kind != "truncated")
+                )
+            episode += 1
+        for row, (observation, reward, following, terminated) in zip(rows, expected, strict=False):
+            assert row[:3] == observation
+            assert row[4] == pytest.approx(reward)
+            assert row[5:8] == following
+            assert row[8] == terminated
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_episode_statistics(mode: AutoresetMode) -> None:
+    _, steps = collect(Collector(vector(mode, worlds=1)), 10)
+    ended = [(float(s.returns[0]), int(s.lengths[0]), bool(s.success[0])) for s in steps if s.done[0]]
+    assert ended == [
+        (pytest.approx(0.1 + 0.2 + 0.3), 3, True),
+        (pytest.approx(1.1 + 1.2), 2, False),
+        (pytest.approx(2.1 + 2.2 + 2.3 + 2.4), 4, True),
+        (pytest.approx(3.1), 1, False),
+    ]
+
+
+def test_actions_reach_the_environment_in_its_bounds() -> None:
+    env = vector(AutoresetMode.SAME_STEP, worlds=1)
+    collector = Collector(env)
+    step = collector.step(lambda o: torch.tensor([[0.5]]))
+    assert env.envs[0].actions == [pytest.approx(-2 + 0.75 * 6)]
+    assert step.batch.actions.item() == 0.5
+
+
+def test_goal_dictionaries_become_observation_and_desired_goal() -> None:
+    collector = Collector(vector(AutoresetMode.SAME_STEP, worlds=1, goal=True))
+    assert collector.spaces.observation_dim == 6
+    assert collector.observations.tolist() == [[0, 0, 0, 0.5, 0.5, 0.5]]
+
+
+def test_torch_environments_need_no_special_case() -> None:
+    env = PointMazeVectorEnv(4, max_episode_steps=5)
+    collector = Collector(env, seed=3)
+    rows: list[Batch] = []
+    for _ in range(12):
+        step = collector.step(lambda o: torch.ones(4, 2))
+        assert step.valid is None
+        rows.append(step.batch)
+    for now, later in zip(rows, rows[1:], strict=False):
+        same = (now.next_observations == later.observations).all(-1)
+        fresh = later.observations[:, 2:].abs().sum(-1) == 0
+        assert (same | fresh).all()
+    assert not rows[4].terminated.any()
+    assert (rows[4].next_observations[:, 2:].abs().sum(-1) > 0).any()  # the moving body, not the reset one
+
+
+def test_state_round_trip_goes_on_with_the_running_episodes() -> None:
+    def build() -> Collector:
+        return Collector(PointMazeVectorEnv(3, max_episode_steps=7), seed=1)
+
+    one, other = build(), build()
+    for _ in range(10):
+        one.step(policy_2d)
+    state = {key: value.clone() for key, value in one.state_dict().items()}
+    environment = {key: value.clone() for key, value in one.env.state_dict().items()}
+    other.env.load_state_dict(environment)
+    other.load_state_dict(state)
+    for _ in range(10):
+        a, b = one.step(policy_2d), other.step(policy_2d)
+        assert torch.equal(a.batch.next_observations, b.batch.next_observations)
+        assert torch.equal(a.returns, b.returns)
+        assert torch.equal(a.lengths, b.lengths)
+
+
+def policy_2d(observations: Tensor) -> Tensor:
+    return torch.stack([observations[:, 0].cos(), observations[:, 1].sin()], -1)
+
+
+def test_gymnasium_mujoco_steps() -> None:
+    env = gym.make_vec("Hopper-v5", num_envs=2, vectorization_mode="sync")
+    step = Collector(env, seed=0).step(lambda o: torch.zeros(2, 3))
+    assert step.batch.observations.shape == (2, 11)
+    assert step.batch.observations.dtype == torch.float32
