@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
 
     from balrl.agents.base import Agent
-    from balrl.evaluate import Evaluation
-    from balrl.train import Display, Trainer
+    from balrl.evaluation import Evaluation
+    from balrl.trainer import Display, Trainer
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def train(config: TrainConfig, run_dir: str | Path | None = None, display: Displ
     Raises:
         UserError: for a mistake in the configuration, the data or the directory.
     """
+    config.check_phases()
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
     _prepare_run_dir(path)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -126,7 +127,7 @@ def evaluate(
         balance: evaluate this member of the policy's family instead of the agent's own choice.
     """
     from balrl.checkpoint import load_state
-    from balrl.evaluate import evaluate_policy
+    from balrl.evaluation import evaluate_policy
 
     if isinstance(agent, str | Path):
         stored = load_state(find_checkpoint(Path(agent)))["config"]
@@ -186,7 +187,7 @@ def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool)
     from balrl.display import SilentDisplay
     from balrl.pictures import draw_pictures
     from balrl.report.summary import write_summary
-    from balrl.train import Trainer
+    from balrl.trainer import Trainer
 
     checkpoint = latest_checkpoint(path) if resume else None
     state = load_state(checkpoint) if checkpoint else None

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
     from balrl.data.reference import Reference
-    from balrl.train import Display, Parts
+    from balrl.trainer import Display, Parts
 
-BUILT_IN_DATASETS = ("point-maze-mixed",)
+BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-halves")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -85,17 +85,17 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
     """Read a D4RL HDF5 file, or make built-in data by its name.
 
     Args:
-        path_or_id: a path, or ``point-maze-mixed``.
+        path_or_id: a path, or one of ``point-maze-mixed`` and ``point-maze-halves``.
         max_episode_steps: of the environment, for files without timeouts.
 
     Raises:
         UserError: when there is no such file, or it is not a readable dataset.
     """
     name = str(path_or_id)
-    if name == "point-maze-mixed":
-        from balrl.envs.waypoints import mixed_dataset
+    if name in BUILT_IN_DATASETS:
+        from balrl.envs.waypoints import halves_dataset, mixed_dataset
 
-        return mixed_dataset()
+        return mixed_dataset() if name == "point-maze-mixed" else halves_dataset()
     path = Path(path_or_id)
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
@@ -163,12 +163,12 @@ def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_off
         scale_actions,
         to_replay,
     )
-    from balrl.evaluate import evaluate_policy
+    from balrl.evaluation import evaluate_policy
     from balrl.replay import MixedReplay, ReplayBuffer, Sampler
     from balrl.rollout import Collector
     from balrl.spaces import SpaceAdapter, space_to_json
     from balrl.tracking import Tracker
-    from balrl.train import Parts
+    from balrl.trainer import Parts
 
     device = resolve_device(config.device)
     if config.threads:

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     if options.help:
         parser.print_help()
-        _print_settings(options.preset, options.config)
+        _print_settings(options.preset, options.config, parse_settings(rest))
         return 0
     settings = parse_settings(rest)
 
@@ -78,7 +78,7 @@ def parse_settings(arguments: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def _print_settings(preset: str | None, file: Path | None) -> None:
+def _print_settings(preset: str | None, file: Path | None, settings: dict[str, str]) -> None:
     if preset is None and file is None:
         from balrl.presets import preset_names
 
@@ -92,4 +92,6 @@ def _print_settings(preset: str | None, file: Path | None) -> None:
     flags = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
     print(f"\nEvery setting, with its value in {preset or file}:\n")
     sys.stdout.flush()
-    tyro.cli(TrainConfig, default=load_config(preset, file), args=["--help"], config=flags, prog="balrl train")
+    tyro.cli(
+        TrainConfig, default=load_config(preset, file, settings), args=["--help"], config=flags, prog="balrl train"
+    )

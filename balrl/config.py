@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from balrl.errors import UserError, did_you_mean
 
@@ -33,7 +33,7 @@ class DataConfig(Config):
     )
     normalize_observations: bool = Field(False, description="standardise with the data's mean and deviation")
     normalization_eps: float = Field(1e-3, gt=0, description="added to that deviation")
-    top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes (%%BC)")
+    top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes")
     max_episode_steps: int | None = Field(
         None,
         ge=1,
@@ -119,21 +119,17 @@ class RunConfig(Config):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …; auto takes a GPU where there is one")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
 
-    @model_validator(mode="after")
-    def _phases_make_sense(self) -> RunConfig:
+    def check_phases(self) -> None:
+        """Raise a `UserError` if there is nothing to do, or a phase lacks its data."""
         if not (self.pretrain.updates or self.warmup.steps or self.finetune.steps):
-            raise ValueError("pretrain.updates, warmup.steps and finetune.steps are all 0: there is nothing to do")
-        needs = [
-            name
-            for name, used in (
-                ("pretrain.updates", self.pretrain.updates > 0),
-                (f"finetune.retain={self.finetune.retain}", self.finetune.retain != "none"),
-            )
-            if used
-        ]
-        if needs and self.dataset is None:
-            raise ValueError(f"{needs[0]} needs a dataset, none is given: pass --dataset FILE")
-        return self
+            raise UserError("pretrain.updates, warmup.steps and finetune.steps are all 0: there is nothing to do")
+        retain = self.finetune.retain
+        for setting, needed in (
+            ("pretrain.updates", self.pretrain.updates > 0),
+            (f"finetune.retain={retain}", self.finetune.steps > 0 and retain != "none"),
+        ):
+            if needed and self.dataset is None:
+                raise UserError(f"{setting} needs a dataset, none is given: pass --dataset FILE")
 
 
 class _Loader(yaml.SafeLoader):

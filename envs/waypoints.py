@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from balrl.data.dataset import Dataset
-from balrl.envs.point_maze import ACCELERATION, DRAG, MAX_SPEED, PointMazeVectorEnv
+from balrl.envs.point_maze import ACCELERATION, DRAG, LAYOUTS, MAX_SPEED, PointMazeVectorEnv
 
 
 class Level(NamedTuple):
@@ -29,6 +29,8 @@ class Level(NamedTuple):
     share: float
 
 
+OPTIMAL = Level(speed=1.0, noise=0.0, random=0.0, share=0.5)
+RANDOM = Level(speed=0.0, noise=0.0, random=1.0, share=0.5)
 MIXED = (
     Level(speed=1.0, noise=0.3, random=0.0, share=0.05),
     Level(speed=0.5, noise=0.5, random=0.1, share=0.35),
@@ -65,6 +67,8 @@ def mixed_dataset(
     levels: Sequence[Level] = MIXED,
     seed: int = 0,
     num_envs: int = 50,
+    level_at: Callable[[Tensor], Tensor] | None = None,
+    name: str = "point-maze-mixed",
 ) -> Dataset:
     """Drive `num_envs` worlds, each episode at a random level, and return what they saw.
 
@@ -74,6 +78,9 @@ def mixed_dataset(
         levels: qualities to mix; each episode draws one.
         seed: of the worlds, the levels and the noise: the same seed gives the same data.
         num_envs: worlds driven side by side; the last episode of each is cut (truncated).
+        level_at: maps states ``[N, 4]`` to indices into `levels` ``[N]``, so that quality depends on the place instead
+            of on the episode.
+        name: of the dataset.
     """
     env = PointMazeVectorEnv(num_envs, layout)
     controller = WaypointController(env)
@@ -86,7 +93,8 @@ def mixed_dataset(
         key: [] for key in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
     }
     for _ in range(-(-transitions // num_envs)):
-        speed, noise, random = table[current].unbind(-1)
+        driven = current if level_at is None else level_at(env.states)
+        speed, noise, random = table[driven].unbind(-1)
         uniform = 2 * torch.rand(num_envs, 2, generator=generator) - 1
         steered = controller(env.states, speed) + noise[:, None] * torch.randn(num_envs, 2, generator=generator)
         at_random = torch.rand(num_envs, generator=generator) < random
@@ -101,4 +109,16 @@ def mixed_dataset(
     arrays: dict[str, Any] = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
     last = np.arange(1, num_envs + 1) * len(columns["rewards"]) - 1
     arrays["truncated"][last] |= ~arrays["terminated"][last]
-    return Dataset(**arrays, name=f"point-maze-{layout}-mixed", env_id="balrl/PointMaze-v0")
+    return Dataset(**arrays, name=name, env_id="balrl/PointMaze-v0")
+
+
+def halves_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
+    """Return data of the medium maze that is optimal in its left half and uniformly random in its right half."""
+    middle = len(LAYOUTS["medium"][0]) / 2
+    return mixed_dataset(
+        transitions,
+        levels=(OPTIMAL, RANDOM),
+        seed=seed,
+        level_at=lambda states: (states[:, 0] >= middle).long(),
+        name="point-maze-halves",
+    )

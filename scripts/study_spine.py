@@ -1,10 +1,11 @@
 """Measure the spine: BC, IQL and FamO2O-IQL on hopper-mixed, and FamO2O's two claims in the point maze.
 
-    python scripts/study_spine.py --data DIR [--full] [--jobs 2] [--out runs/spine] [--report docs/results/spine]
+    python scripts/study_spine.py --data DIR [--full] [--jobs 2] [--out runs/spine]
 
-DIR holds the D4RL-style files that the protocol (scripts/study_spine.yaml) names. Every job is a run directory under
---out: finished ones are skipped, interrupted ones resumed, so the script can be stopped and started at will. The tables
-and pictures are made from what is there; --report-only makes them without running anything.
+DIR holds the D4RL-style files that the protocol (scripts/study_spine.yaml) names; without it only the maze parts run.
+Every job is a run directory under --out: finished ones are skipped, interrupted ones resumed, so the script can be
+stopped and started at will. At the end, and with --report-only at once, the tables in docs/results/spine.md and the
+pictures beside it are made from what is there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from study_spine_report import report
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,9 +43,9 @@ def plan(protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
     """Return the jobs in order of importance: all seeds of a method before the next method."""
     seeds = protocol["full_seeds" if full else "seeds"]
     jobs = []
-    for part in ("locomotion", "grid"):
+    for part in ("locomotion", "grid", "halves"):
         section = protocol[part]
-        datasets = section.get("full_datasets" if full else "datasets", {"point-maze-mixed": None})
+        datasets = section.get("full_datasets" if full else "datasets", {"point-maze": None})
         for dataset, env in datasets.items():
             for method, options in section["methods"].items():
                 for seed in seeds:
@@ -81,13 +83,16 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--out", type=Path, default=Path("runs/spine"))
+    parser.add_argument("--parts", nargs="+", default=["locomotion", "grid", "halves"], help="which parts to run")
+    parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
     options = parser.parse_args()
     protocol = yaml.safe_load((HERE / "study_spine.yaml").read_text())
     jobs = plan(protocol, options.data, options.full)
-    if options.data is None:
-        jobs = [job for job in jobs if job.part != "locomotion"]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: run(job, options.out), jobs))
+    if not options.report_only:
+        chosen = [j for j in jobs if j.part in options.parts and (j.part != "locomotion" or options.data is not None)]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda job: run(job, options.out), chosen))
+    report(jobs, options.out, HERE.parent / "docs" / "results")
 
 
 if __name__ == "__main__":

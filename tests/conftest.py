@@ -27,7 +27,7 @@ def _quiet_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture()
+@pytest.fixture
 def shared_data() -> Path:
     """The folder of real datasets; skips where it is absent."""
     if not SHARED_DATA.is_dir():
@@ -35,7 +35,9 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-def random_batch(rows: int = 8, observation_dim: int = 3, action_dim: int = 2, dtype: torch.dtype = torch.float32) -> Batch:
+def random_batch(
+    rows: int = 8, observation_dim: int = 3, action_dim: int = 2, dtype: torch.dtype = torch.float32
+) -> Batch:
     """Return a batch with every optional field, drawn from torch's global generator."""
     draw = {"dtype": dtype}
     return Batch(

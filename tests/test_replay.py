@@ -14,7 +14,9 @@ from tests.conftest import random_batch
 def numbered(start: int, rows: int) -> Batch:
     """Rows whose every value tells their number."""
     n = torch.arange(start, start + rows, dtype=torch.float32)
-    return Batch(n[:, None].expand(-1, 3), (n[:, None] / 1e4).expand(-1, 2), n, n[:, None].expand(-1, 3) + 0.5, n % 2 == 0)
+    return Batch(
+        n[:, None].expand(-1, 3), (n[:, None] / 1e4).expand(-1, 2), n, n[:, None].expand(-1, 3) + 0.5, n % 2 == 0
+    )
 
 
 def test_what_goes_in_comes_out_with_every_field() -> None:
@@ -89,7 +91,7 @@ def test_mistakes_are_named() -> None:
         buffer.add(numbered(0, 1))
     with pytest.raises(ValueError, match="capacity is 0"):
         ReplayBuffer(0, 3, 2)
-    with pytest.raises(ValueError, match="offline_ratio is 1.5"):
+    with pytest.raises(ValueError, match=r"offline_ratio is 1\.5"):
         MixedReplay(buffer, buffer, 1.5)
 
 

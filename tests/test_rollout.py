@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import gymnasium as gym
 import pytest
 import torch
@@ -99,7 +101,7 @@ def test_torch_environments_need_no_special_case() -> None:
         step = collector.step(lambda o: torch.ones(4, 2))
         assert step.valid is None
         rows.append(step.batch)
-    for now, later in zip(rows, rows[1:], strict=False):
+    for now, later in pairwise(rows):
         same = (now.next_observations == later.observations).all(-1)
         fresh = later.observations[:, 2:].abs().sum(-1) == 0
         assert (same | fresh).all()

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from balrl.data.dataset import Dataset
 from balrl.data.inspect import Description
-from balrl.evaluate import Evaluation
+from balrl.evaluation import Evaluation
 
 
 def dataset_table(dataset: Dataset, description: Description) -> RenderableType:

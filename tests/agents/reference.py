@@ -58,10 +58,7 @@ def gaussian_log_prob(policy: Any, inputs: Array, actions: Array) -> Array:
 def embed(beta: Array, width: int) -> Array:
     return np.array(
         [
-            [
-                (math.sin if i % 2 == 0 else math.cos)(b / 10_000 ** (2 * (i // 2) / width))
-                for i in range(width)
-            ]
+            [(math.sin if i % 2 == 0 else math.cos)(b / 10_000 ** (2 * (i // 2) / width)) for i in range(width)]
             for b in beta
         ]
     )

@@ -114,7 +114,9 @@ def test_terminated_rows_ignore_their_next_observations(make: Make) -> None:
     one = make()
     other = rebuild(make, one)
     batch = random_batch(12)
-    changed = torch.where(batch.terminated[:, None], 1e3 * torch.randn_like(batch.next_observations), batch.next_observations)
+    changed = torch.where(
+        batch.terminated[:, None], 1e3 * torch.randn_like(batch.next_observations), batch.next_observations
+    )
     for agent, b in ((one, batch), (other, batch._replace(next_observations=changed))):
         torch.manual_seed(1)
         agent.update(b)

@@ -23,7 +23,7 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
-from balrl.evaluate import Evaluation
+from balrl.evaluation import Evaluation
 from balrl.progress import PHASES, Progress
 from balrl.replay import ReplayBuffer, Sampler
 from balrl.rollout import Collector, Step
@@ -222,7 +222,7 @@ class Trainer:
         p.pending_updates += c.finetune.utd_ratio * self._collect(self.parts.agent.act)
         metrics: dict[str, Tensor] = {}
         # Without warm-up or retained data, the first updates wait for one full batch.
-        while p.pending_updates >= 1 and len(sampler) >= c.batch_size and len(self.parts.replay) > 0:
+        while p.pending_updates >= 1 - 1e-9 and len(sampler) >= c.batch_size and len(self.parts.replay) > 0:
             metrics = self.parts.agent.update(sampler.sample(c.batch_size))
             p.pending_updates -= 1
             p.updates += 1

@@ -1,0 +1,39 @@
+# make demo: train the built-in example.   make test: run the tests.   Both set up .venv when it is missing.
+PYTHON ?= python3
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+BIN := .venv/bin
+
+.PHONY: demo test check docs clean
+
+demo: .venv/ready
+	$(BIN)/balrl train --preset famo2o-iql/point-maze
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n auto
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/python scripts/make_docs.py
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+# On a machine without an NVIDIA GPU the CPU build of torch; a plain install would download gigabytes of CUDA libraries.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "balrl needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "Setting up .venv; this takes a few minutes the first time."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
+		$(BIN)/pip install --quiet "torch==$(TORCH)"; \
+	else \
+		$(BIN)/pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || \
+		$(BIN)/pip install --quiet "torch==$(TORCH)" --index-url https://download.pytorch.org/whl/cpu; \
+	fi
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,89 @@
+"""Write docs/configuration.md: every setting of a run with its type, default, range and meaning. Takes no arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from balrl.agents.config import BCConfig, FixedBalance, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.presets import TrainConfig, preset_names
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+INTRODUCTION = """# Configuration
+
+<!-- Written by scripts/make_docs.py; edit the descriptions in the code. -->
+
+A run is one typed configuration. The same keys work in a YAML file (`--config FILE`), on the command line
+(`agent.expectile=0.9`, `--agent.expectile 0.9` or `--agent.expectile=0.9`) and in Python
+(`balrl.load_config("iql/locomotion", settings={{"agent.expectile": "0.9"}})`). Unknown keys and values out of range are
+errors. Setting a section's `kind` or `name` replaces the section.
+
+Presets: {presets}.
+"""
+
+
+def sections(model: type[BaseModel], prefix: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """Return the sections of a configuration, outermost first."""
+    found = [(prefix, model)]
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found += sections(info.annotation, f"{prefix}{name}.")
+    return found
+
+
+def type_name(annotation: Any) -> str:
+    """Return a type as people write it, safe inside a Markdown table."""
+    text = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
+    text = text.replace("typing.", "").replace("balrl.agents.config.", "").replace("NoneType", "None")
+    return text.replace("|", "\\|")
+
+
+def limits(info: Any) -> str:
+    """Return a field's range."""
+    words = {"Gt": "> {gt}", "Ge": "≥ {ge}", "Lt": "< {lt}", "Le": "≤ {le}", "MultipleOf": "multiple of {multiple_of}"}
+    return ", ".join(
+        words[type(m).__name__].format(**vars(m) if hasattr(m, "__dict__") else {s: getattr(m, s) for s in m.__slots__})
+        for m in info.metadata
+        if isinstance(m, annotated_types.BaseMetadata) and type(m).__name__ in words
+    )
+
+
+def table(prefix: str, model: type[BaseModel]) -> list[str]:
+    """Return the Markdown table of one section's own settings."""
+    rows = ["| key | type | default | range | meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, info in model.model_fields.items():
+        if not info.description:
+            continue
+        default = "required" if info.default is PydanticUndefined else f"`{_plain(info.default)}`"
+        rows.append(
+            f"| `{prefix}{name}` | {type_name(info.annotation)} | {default} | {limits(info)} | {info.description} |"
+        )
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{k}: {v}" for k, v in value.model_dump().items())
+    return "null" if value is None else str(value)
+
+
+def render() -> str:
+    """Return the whole document."""
+    lines = [INTRODUCTION.format(presets=", ".join(f"`{name}`" for name in preset_names()))]
+    parts = sections(TrainConfig)
+    parts += [("agent.", model) for model in (BCConfig, IQLConfig, SACConfig)]
+    parts += [("agent.balance.", model) for model in (FixedBalance, StateAdaptiveBalance)]
+    for prefix, model in parts:
+        tag = next((f.default for n, f in model.model_fields.items() if n in ("name", "kind")), None)
+        title = prefix.rstrip(".") or "The run"
+        lines += [f"## {title}" + (f" ({tag})" if tag else ""), "", str(model.__doc__), "", *table(prefix, model), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")
+    print(f"wrote {TARGET.relative_to(TARGET.parent.parent)}")

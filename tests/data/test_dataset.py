@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balrl.data.dataset import Dataset
+from balrl.errors import UserError
+from tests.conftest import make_dataset
+
+
+def test_episodes() -> None:
+    data = make_dataset()
+    assert [(s.start, s.stop) for s in data.episode_slices] == [(0, 3), (3, 5), (5, 9)]
+    assert data.episode_lengths.tolist() == [3, 2, 4]
+    assert data.episode_returns.tolist() == [1 + 2 + 3, 4 + 5, 6 + 7 + 8 + 9]
+    assert data.terminated.tolist() == [False, False, True] + [False] * 6
+    assert np.flatnonzero(data.truncated).tolist() == [4, 8]
+
+
+def test_mc_returns_under_each_truncation() -> None:
+    data = make_dataset()
+    g = 0.5
+    terminated = [1 + g * (2 + g * 3), 2 + g * 3, 3]
+    np.testing.assert_allclose(data.mc_returns(g), [*terminated, 4 + g * 5, 5, 6 + g * (7 + g * (8 + g * 9)),
+                                                    7 + g * (8 + g * 9), 8 + g * 9, 9])  # fmt: skip
+    tail = data.mc_returns(g, "last_reward")
+    np.testing.assert_allclose(tail[:5], [*terminated, 4 + g * (5 + g * 5 / (1 - g)), 5 + g * 5 / (1 - g)])
+    cut = data.mc_returns(g, "none")
+    np.testing.assert_allclose(cut[:3], terminated)
+    assert np.isneginf(cut[3:]).all()
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(0, 0.999), st.integers(0, 99))
+def test_mc_returns_satisfy_the_bellman_equation(lengths: list[int], discount: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = make_dataset(tuple(lengths), tuple(bool(x) for x in rng.integers(0, 2, len(lengths))))
+    returns = data.mc_returns(discount).astype(np.float64)
+    for s in data.episode_slices:
+        following = np.r_[returns[s][1:], 0.0]
+        np.testing.assert_allclose(returns[s], data.rewards[s] + discount * following, rtol=1e-5)
+
+
+def test_next_actions_stay_inside_the_episode() -> None:
+    data = make_dataset()
+    following = data.next_actions()
+    assert following.shape == (9, 1)
+    for s in data.episode_slices:
+        np.testing.assert_array_equal(following[s.start : s.stop - 1], data.actions[s.start + 1 : s.stop])
+        np.testing.assert_array_equal(following[s.stop - 1], data.actions[s.stop - 1])
+
+
+def test_top_fraction_keeps_whole_best_episodes() -> None:
+    best = make_dataset().top_fraction(0.34)
+    assert best.episode_returns.tolist() == [9.0, 30.0]
+    assert make_dataset().top_fraction(0.01).episode_returns.tolist() == [30.0]
+    assert len(make_dataset().top_fraction(1.0)) == 9
+
+
+def test_from_arrays_takes_every_dialect() -> None:
+    data = make_dataset()
+    columns = {
+        "observations": data.observations,
+        "actions": data.actions,
+        "rewards": data.rewards.astype(np.float64),
+        "next_observations": data.next_observations,
+    }
+    dialects = (("terminated", "truncated"), ("terminals", "timeouts"), ("terminations", "truncations"))
+    for terminated, truncated in dialects:
+        read = Dataset.from_arrays({**columns, terminated: data.terminated, truncated: data.truncated})
+        assert read.fingerprint() == data.fingerprint()
+        assert read.rewards.dtype == np.float32
+    unended = Dataset.from_arrays({**columns, "terminals": np.zeros(9, bool)})
+    assert np.flatnonzero(unended.truncated).tolist() == [8]
+
+
+def test_mistakes_are_named() -> None:
+    data = make_dataset()
+    with pytest.raises(UserError, match=r"lacks \['actions'\]"):
+        Dataset.from_arrays({k: v for k, v in vars(data).items() if isinstance(v, np.ndarray) and k != "actions"})
+    arrays = {k: v for k, v in vars(data).items() if isinstance(v, np.ndarray)}
+    with pytest.raises(UserError, match=r"actions has shape \(8, 1\), expected \(9, width\)"):
+        Dataset.from_arrays({**arrays, "actions": data.actions[:-1]})
+    with pytest.raises(UserError, match="empty"):
+        Dataset.from_arrays({k: v[:0] for k, v in arrays.items()})
+
+
+def test_fingerprint_sees_every_change() -> None:
+    one, other = make_dataset(), make_dataset()
+    assert one.fingerprint() == other.fingerprint()
+    other.rewards[3] += 1e-6
+    assert one.fingerprint() != other.fingerprint()

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import balrl
+from balrl.checkpoint import latest_checkpoint, load_state, load_tensors
+from balrl.display import SilentDisplay
+from balrl.errors import UserError
+from balrl.presets import TrainConfig
+from balrl.progress import Progress
+from balrl.tracking import read_metrics
+
+SMALL = {
+    "pretrain.updates": "12",
+    "pretrain.eval_every": "6",
+    "warmup.steps": "20",
+    "finetune.steps": "40",
+    "finetune.eval_every": "20",
+    "batch_size": "16",
+    "evaluation.episodes": "2",
+    "checkpoint.every": "10",
+    "tracking.log_every": "5",
+    "tracking.wandb": "off",
+    "threads": "1",
+    "agent.hidden": "[8, 8]",
+}
+FAMILY = {**SMALL, "agent.balance.hidden": "[8]", "env_kwargs": "{max_episode_steps: 15}"}
+HOPPER = {"env": "Hopper-v5", "env_kwargs": "{}", "dataset": "null", "pretrain.updates": "0", "warmup.steps": "30"}
+
+
+def maze_config(**settings: str) -> TrainConfig:
+    return balrl.load_config("famo2o-iql/point-maze", settings={**FAMILY, **settings})
+
+
+def hopper_config(**settings: str) -> TrainConfig:
+    return balrl.load_config("sac/locomotion", settings={**SMALL, **HOPPER, **settings})
+
+
+class Interrupt(SilentDisplay):
+    """Ends the run at a step: by an exception, as a crash would, or by Ctrl-C."""
+
+    def __init__(self, step: int, crash: bool) -> None:
+        self.step, self.crash, self.done = step, crash, False
+
+    def update(self, progress: Progress, total: int) -> None:
+        if progress.step >= self.step and not self.done:
+            self.done = True
+            if self.crash:
+                raise RuntimeError("the power went out")
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def final_state(run_dir: Path) -> dict[str, torch.Tensor]:
+    path = latest_checkpoint(run_dir)
+    assert path is not None
+    return {
+        f"{group}/{key}": value
+        for group in ("agent", "optimizer", "random")
+        for key, value in load_tensors(path, group).items()
+    }
+
+
+def records(run_dir: Path) -> list[Mapping[str, Any]]:
+    return [{k: v for k, v in r.items() if "seconds" not in k} for r in read_metrics(run_dir / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maze") / "run"
+    assert balrl.train(maze_config(), path).finished
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole_hopper_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hopper") / "run"
+    assert balrl.train(hopper_config(), path).finished
+    return path
+
+
+@pytest.mark.parametrize("crash", [True, False], ids=["killed", "ctrl-c"])
+@pytest.mark.parametrize("step", [3, 11, 12, 22, 32, 33, 51, 61])
+def test_killed_and_resumed_equals_not_killed(whole_run: Path, tmp_path: Path, step: int, crash: bool) -> None:
+    """In pre-training, at its end, in the warm-up, at the switch, in fine-tuning: parameters, moments, records."""
+    path = tmp_path / "run"
+    interrupt = Interrupt(step, crash)
+    if crash:
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(maze_config(), path, interrupt)
+    else:
+        assert not balrl.train(maze_config(), path, interrupt).finished
+    assert not json.loads((path / "summary.json").read_text())["finished"]
+    assert balrl.resume(path).finished
+    expected, got = final_state(whole_run), final_state(path)
+    assert expected.keys() == got.keys()
+    for key, value in expected.items():
+        assert torch.equal(got[key], value), key
+    assert records(path) == records(whole_run)
+    assert (path / "evaluations.json").read_text() == (whole_run / "evaluations.json").read_text()
+
+
+@pytest.mark.parametrize("step", [15, 30, 47])
+def test_mujoco_resumes_exactly(whole_hopper_run: Path, tmp_path: Path, step: int) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(hopper_config(), path, Interrupt(step, crash=True))
+    assert balrl.resume(path).finished
+    for key, value in final_state(whole_hopper_run).items():
+        assert torch.equal(final_state(path)[key], value), key
+    assert records(path) == records(whole_hopper_run)
+
+
+def test_environments_that_cannot_save_their_state_restart_and_say_so(tmp_path: Path) -> None:
+    class Listen(SilentDisplay):
+        heard = ""
+
+        def notice(self, message: str) -> None:
+            self.heard += message
+
+    config = hopper_config(env="Pendulum-v1")
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(config, tmp_path / "run", Interrupt(45, crash=True))
+    display = Listen()
+    assert balrl.resume(tmp_path / "run", display=display).finished
+    assert "running episodes restart" in display.heard
+
+
+def test_nothing_written_is_lost_on_resume(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(maze_config(**{"checkpoint.every": "1000"}), path, Interrupt(71, crash=True))
+    before = read_metrics(path / "metrics.jsonl")
+    balrl.resume(path)
+    kept, discarded = read_metrics(path / "metrics.jsonl"), read_metrics(path / "metrics.discarded.jsonl")
+    assert all(record in kept or record in discarded for record in before)
+    assert discarded
+
+
+def test_a_run_directory_holds_everything(whole_run: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "metrics.csv", "evaluations.json", "summary.json", "curves.png",
+                 "balance_map.png", "checkpoints"):  # fmt: skip
+        assert (whole_run / name).exists(), name
+    assert not [p for p in whole_run.rglob(".*") if p.name != ".wandb"]
+    assert not list(whole_run.rglob("*.pt")) + list(whole_run.rglob("*.pkl"))
+    summary = json.loads((whole_run / "summary.json").read_text())
+    assert summary["finished"]
+    assert summary["seed"] == 0
+    assert summary["final"]["success_rate"] is not None
+    assert summary["best"]["score"] >= summary["final"]["score"]
+    assert set(summary["wall_seconds"]) == {"pretrain", "warmup", "finetune"}
+    assert summary["versions"]["torch"] == torch.__version__
+    steps = [record["step"] for record in read_metrics(whole_run / "metrics.jsonl")]
+    assert steps == sorted(steps)
+    header = (whole_run / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"step", "phase", "eval/score", "critic/loss", "balance/mean"} <= set(header)
+
+
+def test_phases_do_what_they_say(whole_run: Path) -> None:
+    checkpoints = whole_run / "checkpoints"
+    before, after = (checkpoints / name for name in ("0000000012-end-pretrain", "0000000032-end-warmup"))
+    for key, value in load_tensors(before, "agent").items():
+        assert torch.equal(load_tensors(after, "agent")[key], value), f"{key} changed in the warm-up"
+    assert load_tensors(after, "replay")["rows"].shape[0] == 20  # no logged transition among them
+    end = load_state(checkpoints / "0000000072-end-finetune")["progress"]
+    assert (end["updates"], end["env_steps"], end["phase"]) == (12 + 40, 60, "done")
+    assert any(
+        not torch.equal(value, load_tensors(after, "agent")[key])
+        for key, value in load_tensors(checkpoints / "0000000072-end-finetune", "agent").items()
+    )
+
+
+@pytest.mark.parametrize(("utd", "updates"), [("0.5", 20), ("2", 80), ("0.3", 12)])
+def test_update_to_data_ratio_carries_its_remainder(tmp_path: Path, utd: str, updates: int) -> None:
+    result = balrl.train(
+        maze_config(**{"finetune.utd_ratio": utd, "pretrain.updates": "0", "num_envs": "4"}), tmp_path / "r"
+    )
+    assert result.summary["updates"] == updates
+
+
+@pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("mix", 60), ("none", 60)])
+def test_retention(tmp_path: Path, retain: str, rows: int) -> None:
+    settings = {"finetune.retain": retain, "finetune.steps": "41", "checkpoint.every": "30"}
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(maze_config(**settings), tmp_path / "r", Interrupt(72, crash=True))
+    path = latest_checkpoint(tmp_path / "r")
+    assert path is not None
+    stored = load_tensors(path, "replay")["rows"].shape[0]
+    assert stored - rows in (0, -10)
+
+
+def test_without_warm_up_updates_wait_for_a_full_batch(tmp_path: Path) -> None:
+    settings = {"warmup.steps": "0", "pretrain.updates": "0", "num_envs": "1", "batch_size": "16"}
+    result = balrl.train(maze_config(**settings), tmp_path / "r")
+    assert result.summary["updates"] == 40 - 15
+
+
+def test_same_seed_same_run_other_seed_other_run(whole_run: Path, tmp_path: Path) -> None:
+    balrl.train(maze_config(), tmp_path / "same")
+    balrl.train(maze_config(seed="1"), tmp_path / "other")
+    assert records(tmp_path / "same") == records(whole_run)
+    assert records(tmp_path / "other") != records(whole_run)
+
+
+def test_behaviour_cloning_alone(tmp_path: Path) -> None:
+    settings = {
+        **SMALL,
+        "data.top_fraction": "0.1",
+        "data.normalize_observations": "true",
+        "warmup.steps": "0",
+        "finetune.steps": "0",
+    }
+    result = balrl.train(balrl.load_config("bc/point-maze", settings=settings), tmp_path / "r")
+    assert result.finished
+    assert result.summary["env_steps"] == 0
+    agent = balrl.load_agent(tmp_path / "r", device="cpu")
+    assert agent.normalizer.std.abs().sum() != 4
+
+
+def test_resume_refuses_another_configuration_and_other_data(whole_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"started with agent\.expectile = 0\.9, you ask for 0\.5"):
+        balrl.resume(whole_run, maze_config(**{"agent.expectile": "0.5"}))
+    with pytest.raises(UserError, match="no balrl run"):
+        balrl.resume(tmp_path)
+    with pytest.raises(UserError, match="already holds a run"):
+        balrl.train(maze_config(), whole_run)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
+    before = final_state(whole_run)
+    assert balrl.resume(whole_run).finished
+    for key, value in final_state(whole_run).items():
+        assert torch.equal(before[key], value)
+
+
+def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
+    agent = balrl.load_agent(whole_run, device="cpu")
+    last = json.loads((whole_run / "evaluations.json").read_text())[-1]
+    result = balrl.evaluate(agent, "balrl/PointMaze-v0", episodes=2, env_kwargs={"max_episode_steps": 15})
+    assert list(result.returns) == last["returns"]
+    again = balrl.evaluate(whole_run, episodes=2)
+    assert again.returns == result.returns
+    grid = [balrl.evaluate(whole_run, episodes=2, balance=b).mean_return for b in (1.0, 3.0, 5.0)]
+    assert len(grid) == 3
+    with pytest.raises(UserError, match=r"made for observations \(4,\) and actions \(2,\), environment Hopper-v5"):
+        balrl.evaluate(agent, "Hopper-v5")
+    with pytest.raises(UserError, match="does not know its own"):
+        balrl.evaluate(agent)
