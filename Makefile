@@ -35,5 +35,6 @@ clean:
 		$(BIN)/pip install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || \
 		$(BIN)/pip install --quiet "torch==$(TORCH)" --index-url https://download.pytorch.org/whl/cpu; \
 	fi
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[dev]' >.venv/install.log 2>&1 || \
+		{ tail -n 20 .venv/install.log; echo "Setting up .venv failed; the whole log is .venv/install.log"; exit 1; }
 	@touch $@

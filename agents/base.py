@@ -52,6 +52,7 @@ class Agent(nn.Module, ABC):
         self.device = torch.device(device)
         self.spaces = SpaceAdapter(observation_space, action_space)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
+        self.policy: Any = None
         self.balance: Any = None
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.phase: Phase = "offline"
@@ -71,14 +72,6 @@ class Agent(nn.Module, ABC):
     def _update(self, batch: Batch) -> Metrics:
         """The algorithm, in the paper's order."""
 
-    @abstractmethod
-    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
-        """Return what the policy sees: normalised observations, conditioned on a balance where there is one."""
-
-    @abstractmethod
-    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
-        """Return the policy's mode or a sample of it."""
-
     @torch.no_grad()
     def act(self, observations: Tensor, deterministic: bool = False, balance: float | Tensor | None = None) -> Tensor:
         """Return actions ``[B, action_dim]`` in [-1, 1] for flat raw observations ``[B, observation_dim]``.
@@ -97,7 +90,11 @@ class Agent(nn.Module, ABC):
                 )
             balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
             balance = balance.expand(observations.shape[0])
-        return self._policy_actions(self._policy_inputs(observations, balance), deterministic).clamp(-1, 1)
+        inputs = self.normalizer(observations)
+        if self.balance is not None:
+            inputs = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
+        actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]
+        return actions.clamp(-1, 1)
 
     def predict(
         self,

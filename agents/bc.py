@@ -56,11 +56,3 @@ class BC(Agent):
         if isinstance(self.policy, DeterministicPolicy):
             return (self.policy(observations, dropout=True) - actions).square().mean(-1).mean(-1)
         return -self.policy.log_prob(observations, actions, dropout=True).mean(-1)
-
-    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
-        return self.normalizer(observations)
-
-    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
-        if deterministic or isinstance(self.policy, DeterministicPolicy):
-            return self.policy.mode(inputs)
-        return self.policy.sample(inputs)[0]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from balrl.config import Config
 
 Rate = Annotated[float, Field(gt=0, le=1)]
-Widths = Annotated[tuple[int, ...], Field(min_length=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"the lower bound {bounds[0]:g} is not below the upper bound {bounds[1]:g}")
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 class FixedBalance(Config):
@@ -23,20 +32,24 @@ class FixedBalance(Config):
 
 
 class StateAdaptiveBalance(Config):
-    """A family of policies over [minimum, maximum] and a model that picks one per state (FamO2O, arXiv 2310.17966)."""
+    """A family of policies over [minimum, maximum] and a model that picks one per state (FamO2O, arXiv 2310.17966).
+
+    The paper's ranges: [1, 5] for IQL on locomotion, [8, 14] for IQL on AntMaze, and [0.5, 1.5] with `entropy` off for
+    methods based on SAC. Where it gives none, take the fixed coefficient times [1/3, 5/3].
+    """
 
     kind: Literal["state-adaptive"] = "state-adaptive"
-    minimum: float = Field(1.0, gt=0, description="smallest balance: most constraint")
-    maximum: float = Field(5.0, gt=0, description="largest balance: most improvement")
+    minimum: float = Field(gt=0, description="smallest balance: most constraint")
+    maximum: float = Field(gt=0, description="largest balance: most improvement")
     embedding_dim: int = Field(6, ge=2, multiple_of=2, description="width of the sinusoidal embedding")
     hidden: Widths = Field((256, 256), description="hidden layers of the balance model")
     learning_rate: Rate = Field(3e-4, description="of the balance model and its temperature")
     every: int = Field(1, ge=1, description="agent updates per balance-model update")
-    entropy: bool = Field(True, description="regularise the balance model's entropy, as on IQL")
+    entropy: bool = Field(True, description="regularise the balance model's entropy: on for IQL, off for SAC")
     target_entropy: float = Field(-0.5, description="towards which its temperature is learned")
 
-    def __init__(self, minimum: float = 1.0, maximum: float = 5.0, **data: Any) -> None:
-        super().__init__(**{"minimum": minimum, "maximum": maximum, **data})
+    def __init__(self, *bounds: float, **data: Any) -> None:
+        super().__init__(**dict(zip(("minimum", "maximum"), bounds, strict=False)), **data)
 
     @model_validator(mode="after")
     def _ordered(self) -> StateAdaptiveBalance:
@@ -79,7 +92,7 @@ class IQLConfig(Config):
     policy_schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="of the policy's step size over pre-training; constant in fine-tuning"
     )
-    log_std_range: tuple[float, float] = Field((-5.0, 2.0), description="of the policy's log standard deviation")
+    log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
 
 
 class SACConfig(Config):
@@ -98,7 +111,7 @@ class SACConfig(Config):
     temperature_learning_rate: Rate = Field(3e-4, description="for the temperature")
     initial_temperature: float = Field(1.0, gt=0, description="before it is learned")
     target_entropy: float | None = Field(None, description="in nats; default: minus the number of action dimensions")
-    log_std_range: tuple[float, float] = Field((-20.0, 2.0), description="of the policy's log standard deviation")
+    log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
 AgentConfig = Annotated[BCConfig | IQLConfig | SACConfig, Field(discriminator="name")]

@@ -68,7 +68,7 @@ class IQL(Agent):
         next_observations = self.normalizer(batch.next_observations)
         balance = self.balance.sample(observations, self.phase == "online")
         with torch.no_grad():
-            target_q = self.target_critic(observations, batch.actions).amin(0)
+            target_q = self.target_critic(observations, batch.actions).amin(-2)
 
         value_loss, value = self.value_loss(observations, target_q)
         descend(self.optimizers["value"], value_loss)
@@ -94,7 +94,7 @@ class IQL(Agent):
             "policy/loss": policy_loss.detach(),
             "policy/advantage": advantages.mean(-1),
             "critic/loss": critic_loss.detach(),
-            "critic/q": q.mean(-1).mean(0),
+            "critic/q": q.mean((-2, -1)),
             **balance_metrics,
         }
 
@@ -108,7 +108,7 @@ class IQL(Agent):
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance))
-        return self.target_critic(observations, actions).amin(0)
+        return self.target_critic(observations, actions).amin(-2)
 
     def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
@@ -128,7 +128,7 @@ class IQL(Agent):
         with torch.no_grad():
             target = rewards + self.config.discount * self.value(next_observations).masked_fill(terminated, 0)
         q = self.critic(observations, actions)
-        return (target - q).square().mean(-1).sum(0), q.detach()
+        return (target - q).square().mean(-1).sum(-1), q.detach()
 
     def _schedule_policy_learning_rate(self) -> None:
         scale = 1.0
@@ -136,12 +136,3 @@ class IQL(Agent):
             done = min((self.phase_updates - 1) / self.phase_length, 1.0)
             scale = 0.5 * (1 + math.cos(math.pi * done))
         self.optimizers["policy"].param_groups[0]["lr"] = scale * self.config.policy_learning_rate
-
-    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
-        observations = self.normalizer(observations)
-        if balance is None:
-            balance = self.balance.mode(observations)
-        return self.balance.condition(observations, balance)
-
-    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
-        return self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]

@@ -81,7 +81,7 @@ class SAC(Agent):
         polyak_update(self.target_critic, self.critic, self.config.polyak)
         return {
             "critic/loss": critic_loss.detach(),
-            "critic/q": q.mean(-1).mean(0),
+            "critic/q": q.mean((-2, -1)),
             "policy/loss": policy_loss.detach(),
             "policy/entropy": -log_prob.mean(-1),
             "policy/temperature": self.temperature,
@@ -106,33 +106,24 @@ class SAC(Agent):
             next_balance = self.balance.sample(next_observations, self.phase == "online")
             inputs = self.balance.condition(next_observations, next_balance)
             next_actions, log_prob = self.policy.sample(inputs)
-            next_value = self.target_critic(next_observations, next_actions).amin(0)
+            next_value = self.target_critic(next_observations, next_actions).amin(-2)
             if self.config.backup_entropy:
                 next_value = next_value - self.temperature * log_prob
             target = rewards + self.config.discount * next_value.masked_fill(terminated, 0)
         q = self.critic(observations, actions)
-        return (target - q).square().mean(-1).sum(0), q.detach()
+        return (target - q).square().mean(-1).sum(-1), q.detach()
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance))
-        return self.critic(observations, actions).amin(0)
+        return self.critic(observations, actions).amin(-2)
 
     def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the policy loss ``[]`` for balances ``[B]``, and its actions' log-probabilities ``[B]``, detached."""
         actions, log_prob = self.policy.sample(self.balance.condition(observations, balance))
-        q = self.critic(observations, actions).amin(0)
+        q = self.critic(observations, actions).amin(-2)
         return (self.temperature * log_prob - balance * q).mean(-1), log_prob.detach()
 
     def temperature_loss(self, log_prob: Tensor) -> Tensor:
         """Return the temperature's loss ``[]`` for log-probabilities ``[B]``."""
         return -(self.log_temperature * (log_prob + self.target_entropy)).mean(-1)
-
-    def _policy_inputs(self, observations: Tensor, balance: Tensor | None) -> Tensor:
-        observations = self.normalizer(observations)
-        if balance is None:
-            balance = self.balance.mode(observations)
-        return self.balance.condition(observations, balance)
-
-    def _policy_actions(self, inputs: Tensor, deterministic: bool) -> Tensor:
-        return self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from balrl.build import (
     reference_of,
     resolve_device,
 )
+from balrl.display import SilentDisplay
 from balrl.errors import UserError
 from balrl.presets import TrainConfig, dump_config, load_config
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from balrl.agents.base import Agent
     from balrl.evaluation import Evaluation
+    from balrl.tracking import Tracker
     from balrl.trainer import Display, Trainer
 
 
@@ -61,11 +64,17 @@ def train(config: TrainConfig, run_dir: str | Path | None = None, display: Displ
     Raises:
         UserError: for a mistake in the configuration, the data or the directory.
     """
+    from balrl.trainer import Trainer
+
     config.check_phases()
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
-    _prepare_run_dir(path)
+    if _is_writable(path) and (path / "config.yaml").exists():
+        raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
+    display = display or SilentDisplay()
+    parts = make_parts(config, display)
+    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return _run(config, path, display, resume=False)
+    return _run(Trainer(config, parts, _start_tracker(config, path, display), path), config)
 
 
 def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Display | None = None) -> RunResult:
@@ -83,7 +92,24 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
             f"'{path}' was started with {key} = {theirs!r}, you ask for {ours!r}: a run resumes with its own "
             "configuration; leave the setting out, or start a new run"
         )
-    return _run(stored, path, display, resume=True)
+    from balrl.checkpoint import newest_readable
+    from balrl.trainer import Trainer
+
+    _is_writable(path)
+    display = display or SilentDisplay()
+    checkpoint, state = newest_readable(path, display.notice)
+    if state and state["progress"]["phase"] == "done":
+        return RunResult(path, True, json.loads((path / "summary.json").read_text(encoding="utf-8")))
+    parts = make_parts(stored, display)
+    if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
+        raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
+    offset = state["metrics_offset"] if state else 0
+    trainer = Trainer(stored, parts, _start_tracker(stored, path, display, offset), path)
+    if checkpoint and not trainer.load(checkpoint):
+        display.notice(
+            f"{stored.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
+        )
+    return _run(trainer, stored)
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
@@ -102,7 +128,7 @@ def load_agent(path: str | Path, device: str = "auto") -> Agent:
         space_from_json(state["action_space"]),
         target,
     )
-    agent.load_state_dict(load_tensors(checkpoint, "agent", target))
+    agent.load_state_dict(load_tensors(checkpoint, "agent", target, required=True))
     agent.load_progress(state["agent"])
     return agent
 
@@ -128,22 +154,26 @@ def evaluate(
     """
     from balrl.checkpoint import load_state
     from balrl.evaluation import evaluate_policy
+    from balrl.spaces import SpaceAdapter
 
     if isinstance(agent, str | Path):
         stored = load_state(find_checkpoint(Path(agent)))["config"]
-        if env_id is None:
-            env_id, env_kwargs = stored["env"], stored["env_kwargs"]
+        env_id = env_id or stored["env"]
+        if env_id == stored["env"] and env_kwargs is None:
+            env_kwargs = stored["env_kwargs"]
         agent = load_agent(agent, device)
     if env_id is None:
         raise UserError("which task? give env_id, an agent alone does not know its own")
     env = make_env(env_id, min(num_envs, episodes), agent.device, env_kwargs)
-    have = (agent.spaces.observation_space.shape, agent.spaces.action_space.shape)
-    want = (env.single_observation_space.shape, env.single_action_space.shape)
-    if have != want:
+    spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    have = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    if have != (spaces.observation_dim, spaces.action_dim):
         raise UserError(
-            f"the agent was made for observations {have[0]} and actions {have[1]}, environment {env_id} has "
-            f"{want[0]} and {want[1]}"
+            f"the agent was made for {have[0]} observations and {have[1]} actions, environment {env_id} has "
+            f"{spaces.observation_dim} and {spaces.action_dim}"
         )
+    if balance is not None and not getattr(agent.balance, "is_family", False):
+        raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
     chosen = agent
 
     def act(observations: torch.Tensor) -> torch.Tensor:
@@ -170,42 +200,23 @@ def read_run_config(path: Path) -> TrainConfig:
 
 def find_checkpoint(path: Path) -> Path:
     """Return `path` if it is a checkpoint, the newest checkpoint if it is a run."""
-    from balrl.checkpoint import STATE_FILE, latest_checkpoint
+    from balrl.checkpoint import STATE_FILE, list_checkpoints
 
     if not path.exists():
         raise UserError(f"'{path}' does not exist; expected a run or checkpoint directory")
     if (path / STATE_FILE).is_file():
         return path
-    latest = latest_checkpoint(path)
-    if latest is None:
+    found = list_checkpoints(path)
+    if not found:
         raise UserError(f"'{path}' is neither a balrl run with a checkpoint nor a checkpoint directory")
-    return latest
+    return found[0]
 
 
-def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool) -> RunResult:
-    from balrl.checkpoint import latest_checkpoint, load_state
-    from balrl.display import SilentDisplay
+def _run(trainer: Trainer, config: TrainConfig) -> RunResult:
     from balrl.pictures import draw_pictures
     from balrl.report.summary import write_summary
-    from balrl.trainer import Trainer
 
-    checkpoint = latest_checkpoint(path) if resume else None
-    state = load_state(checkpoint) if checkpoint else None
-    offset = state["metrics_offset"] if state else (0 if resume else None)
-    parts = make_parts(config, path, display or SilentDisplay(), offset)
-    trainer = Trainer(config, parts, path)
-    if checkpoint and state:
-        if state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
-            parts.tracker.close(exit_code=1)
-            raise UserError(
-                f"the data at '{config.dataset}' is not what the run was started with: its contents changed"
-            )
-        if not trainer.load(checkpoint):
-            parts.display.notice(
-                f"{config.env} cannot save its physics: running episodes restart, the resumed run is not bit-exact"
-            )
-    if parts.tracker.notice:
-        parts.display.notice(parts.tracker.notice)
+    path, parts = trainer.run_dir, trainer.parts
     finished = False
     try:
         with _stops_on_interrupt(trainer):
@@ -213,21 +224,35 @@ def _run(config: TrainConfig, path: Path, display: Display | None, resume: bool)
     finally:
         identity = parts.identity
         summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], finished)
+        trainer.tracker.close({"final": summary["final"], "best": summary["best"]}, 0 if finished else 1)
+        parts.close()
         draw_pictures(path, config, cast("Agent", parts.agent), parts.offline)
-        parts.tracker.close({"final": summary["final"], "best": summary["best"]}, 0 if finished else 1)
     return RunResult(path, finished, summary)
 
 
-def _prepare_run_dir(path: Path) -> None:
-    if (path / "config.yaml").exists():
-        raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
+def _start_tracker(config: TrainConfig, path: Path, display: Display, offset: int = 0) -> Tracker:
+    from balrl.tracking import Tracker
+
+    tracking = config.tracking
+    tracker = Tracker(path, config.model_dump(mode="json"), tracking.wandb, tracking.project, offset)
+    if tracker.notice:
+        display.notice(tracker.notice)
+    return tracker
+
+
+def _is_writable(path: Path) -> bool:
+    """Return True; raise a `UserError` if the directory, or the nearest one above that exists, cannot be written to."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "checkpoints").mkdir(exist_ok=True)
+        nearest = path
+        while not nearest.exists():
+            nearest = nearest.parent
     except OSError as error:
         raise UserError(f"cannot write to the run directory '{path}': {error.strerror}") from error
-    if not os.access(path, os.W_OK):
+    if not nearest.is_dir():
+        raise UserError(f"cannot write to the run directory '{path}': '{nearest}' is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to the run directory '{path}': permission denied")
+    return True
 
 
 @contextmanager

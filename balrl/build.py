@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
     from balrl.data.reference import Reference
+    from balrl.replay import ReplayBuffer, Sampler
+    from balrl.spaces import SpaceAdapter
     from balrl.trainer import Display, Parts
 
 BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-halves")
@@ -37,7 +39,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise UserError(f"no device '{name}' here; found {', '.join(found)}") from error
@@ -54,21 +56,19 @@ def make_env(
 
     if env_id not in gym.registry:
         _register_robotics()
+    options = dict(kwargs or {})
     try:
-        spec = gym.spec(env_id)
-        if spec.vector_entry_point is not None:
-            return gym.make_vec(env_id, num_envs=num_envs, device=device, **(kwargs or {}))
-        return make_gymnasium_env(env_id, num_envs, dict(kwargs or {}))
+        if env_id.startswith("balrl/"):
+            return gym.make_vec(env_id, num_envs=num_envs, device=device, **options)
+        return make_gymnasium_env(env_id, num_envs, options)
     except gym.error.UnregisteredEnv as error:
-        extra = (
-            ""
-            if "Adroit" not in env_id and "Maze" not in env_id
-            else "; install the extra: pip install 'balrl[robotics]'"
-        )
+        robotics = "Adroit" in env_id or "Maze" in env_id
+        extra = "; its package comes with: pip install 'balrl[robotics]'" if robotics else ""
         hint = did_you_mean(env_id, gym.registry)
         raise UserError(f"no environment '{env_id}' is registered with Gymnasium{hint}{extra}") from error
-    except (TypeError, ValueError, gym.error.Error) as error:
-        raise UserError(f"environment '{env_id}' cannot be made with {dict(kwargs or {})}: {error}") from error
+    except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"environment '{env_id}' cannot be made with {options}: {reason}") from error
 
 
 def _register_robotics() -> None:
@@ -149,25 +149,21 @@ def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Refer
     return Reference(own[0], own[1], env_id) if own else reference_for(env_id)
 
 
-def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_offset: int | None = None) -> Parts:
-    """Put a run together: seed, environment, data, agent, replay, evaluation, tracking."""
+def make_parts(config: TrainConfig, display: Display) -> Parts:
+    """Put a run together: seed, environment, data, agent, replay, evaluation. Writes nothing.
+
+    Raises:
+        UserError: when any of it does not fit together.
+    """
     import random
 
     import numpy as np
     import torch
 
-    from balrl.data.prepare import (
-        check_spaces,
-        observation_statistics,
-        reward_transform,
-        scale_actions,
-        to_replay,
-    )
+    from balrl.data.prepare import observation_statistics, reward_transform, scale_actions, to_replay
     from balrl.evaluation import evaluate_policy
-    from balrl.replay import MixedReplay, ReplayBuffer, Sampler
     from balrl.rollout import Collector
     from balrl.spaces import SpaceAdapter, space_to_json
-    from balrl.tracking import Tracker
     from balrl.trainer import Parts
 
     device = resolve_device(config.device)
@@ -179,14 +175,13 @@ def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_off
 
     env = make_env(config.env, config.num_envs, device, config.env_kwargs)
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    recorded = _load_checked(config, spaces, step_limit(env)) if config.dataset is not None else None
+    rewards = reward_transform(config.data, recorded)
     dataset = None
-    if config.dataset is not None:
-        dataset = load_dataset(config.dataset, config.data.max_episode_steps or step_limit(env))
-        check_spaces(dataset, spaces, config.env)
-        if config.data.top_fraction < 1:
-            dataset = dataset.top_fraction(config.data.top_fraction)
-        dataset = scale_actions(dataset, spaces)
-    rewards = reward_transform(config.data, dataset)
+    if recorded is not None:
+        for note in recorded.notes:
+            display.notice(f"{recorded.name}: {note}")
+        dataset = scale_actions(recorded.top_fraction(config.data.top_fraction), spaces)
 
     agent = make_agent(config.agent, env.single_observation_space, env.single_action_space, device)
     if config.data.normalize_observations:
@@ -195,41 +190,23 @@ def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_off
         mean, std = observation_statistics(dataset, config.data.normalization_eps)
         agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
 
-    fields, discount = agent.batch_fields, getattr(config.agent, "discount", 0.99)
-    offline: ReplayBuffer | None = None
-    replay: ReplayBuffer | None = None
-    sampler: Sampler | None = None
-    collector = None
+    discount = getattr(config.agent, "discount", 1.0)
+    offline = None
     if dataset is not None:
-        offline = to_replay(dataset, rewards, fields, device=device, discount=discount)
+        offline = to_replay(dataset, rewards, agent.batch_fields, device=device, discount=discount)
+    collector, replay, sampler = None, None, None
     if config.warmup.steps or config.finetune.steps:
         collector = Collector(env, device, config.seed)
-        capacity = min(config.replay.capacity, config.warmup.steps + config.finetune.steps + config.num_envs)
-        if config.finetune.retain == "append" and dataset is not None:
-            capacity = min(config.replay.capacity, capacity + len(dataset))
-            if capacity < len(dataset):
-                raise UserError(
-                    f"replay.capacity is {config.replay.capacity:,}, the dataset to append has {len(dataset):,} "
-                    "transitions; raise it or set finetune.retain to mix or none"
-                )
-            replay = to_replay(dataset, rewards, fields, capacity, device, discount)
-        else:
-            replay = ReplayBuffer(capacity, spaces.observation_dim, spaces.action_dim, device, fields)
-        sampler = replay
-        if config.finetune.retain == "mix" and offline is not None:
-            sampler = MixedReplay(offline, replay, config.finetune.offline_ratio)
+        replay, sampler = _make_online_replay(config, spaces, offline, device, agent.batch_fields)
 
     evaluation = config.evaluation
     eval_env = make_env(config.env, min(evaluation.num_envs, evaluation.episodes), device, config.env_kwargs)
     reference = reference_of(config.env, eval_env)
-    fingerprint = dataset.fingerprint() if dataset is not None else None
-    identity: dict[str, Any] = {
-        "config": config.model_dump(mode="json"),
-        "observation_space": space_to_json(env.single_observation_space),
-        "action_space": space_to_json(env.single_action_space),
-        "dataset_fingerprint": fingerprint,
-    }
-    tracker = Tracker(run_dir, identity["config"], config.tracking.wandb, config.tracking.project, metrics_offset)
+
+    def close() -> None:
+        env.close()
+        eval_env.close()
+
     return Parts(
         agent=agent,
         collector=collector,
@@ -245,7 +222,56 @@ def make_parts(config: TrainConfig, run_dir: Path, display: Display, metrics_off
             device,
             reference,
         ),
-        tracker=tracker,
         display=display,
-        identity=identity,
+        identity={
+            "config": config.model_dump(mode="json"),
+            "observation_space": space_to_json(env.single_observation_space),
+            "action_space": space_to_json(env.single_action_space),
+            "dataset_fingerprint": dataset.fingerprint() if dataset is not None else None,
+        },
+        close=close,
     )
+
+
+def _load_checked(config: TrainConfig, spaces: SpaceAdapter, limit: int | None) -> Dataset:
+    """Read the run's data and refuse what cannot be trained on."""
+    from balrl.data.prepare import check_finite, check_spaces
+
+    dataset = load_dataset(str(config.dataset), config.data.max_episode_steps or limit)
+    check_spaces(dataset, spaces, config.env)
+    check_finite(dataset)
+    return dataset
+
+
+def _make_online_replay(
+    config: TrainConfig,
+    spaces: SpaceAdapter,
+    offline: ReplayBuffer | None,
+    device: torch.device,
+    fields: tuple[str, ...],
+) -> tuple[ReplayBuffer, Sampler]:
+    """Return the buffer that interaction fills and what fine-tuning draws from."""
+    import torch
+
+    from balrl.replay import MixedReplay, ReplayBuffer
+
+    retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
+    appended = retained if config.finetune.retain == "append" else 0
+    incoming = config.warmup.steps + config.finetune.steps + config.num_envs
+    capacity = min(config.replay.capacity, appended + incoming)
+    if capacity < max(appended, config.num_envs):
+        raise UserError(
+            f"replay.capacity is {config.replay.capacity:,}, expected at least "
+            f"{max(appended, config.num_envs):,} for the logged transitions to append and one step of every environment"
+        )
+    if config.finetune.steps and min(capacity, appended + incoming) + retained - appended < config.batch_size:
+        raise UserError(
+            f"batch_size is {config.batch_size:,}, the replay will never hold more than {capacity:,} transitions: "
+            "no update would be made"
+        )
+    replay = ReplayBuffer(capacity, spaces.observation_dim, spaces.action_dim, device, fields)
+    if appended and offline is not None:
+        replay.add(offline.gather(torch.arange(appended, device=device)))
+    if config.finetune.retain == "mix" and offline is not None:
+        return replay, MixedReplay(offline, replay, config.finetune.offline_ratio)
+    return replay, replay

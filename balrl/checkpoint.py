@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
             contiguous = {key: value.detach().contiguous() for key, value in values.items()}
             save_file(_unshare(contiguous), temporary / f"{group}.safetensors")
     write_json(temporary / STATE_FILE, {"format": FORMAT, **state})
+    for file in temporary.iterdir():  # on the disk before the rename makes it the newest checkpoint
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
     if path.exists():
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -64,24 +68,51 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_tensors(path: Path, group: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Read one group of a checkpoint's tensors; empty if it was empty."""
+def load_tensors(
+    path: Path, group: str, device: torch.device | str = "cpu", required: bool = False
+) -> dict[str, Tensor]:
+    """Read one group of a checkpoint's tensors; empty if it was empty.
+
+    Raises:
+        UserError: when the file is damaged, or is missing and required.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file = path / f"{group}.safetensors"
-    if not file.exists():
+    if not file.exists() and not required:
         return {}
     try:
         return load_file(file, str(device))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"'{file}' is damaged: {error}; resume from an earlier checkpoint") from error
+        raise UserError(f"'{file}' is missing or damaged: {error}") from error
 
 
-def latest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run, or None."""
-    found = sorted(p.parent for p in (run_dir / "checkpoints").glob(f"*/{STATE_FILE}") if p.parent.name[0] != ".")
-    return found[-1] if found else None
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Return the complete checkpoints of a run, newest first."""
+    found = (p.parent for p in (run_dir / "checkpoints").glob(f"*/{STATE_FILE}") if p.parent.name[0] != ".")
+    return sorted(found, reverse=True)
+
+
+def newest_readable(run_dir: Path, notice: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
+    """Return the newest checkpoint whose files are all readable, and its state; None for both if there is none.
+
+    Args:
+        notice: told about each damaged checkpoint that is passed over.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in list_checkpoints(run_dir):
+        try:
+            state = load_state(path)
+            for name in {"agent.safetensors", "random.safetensors"} | {p.name for p in path.glob("*.safetensors")}:
+                with safe_open(path / name, "pt"):
+                    pass
+        except (UserError, SafetensorError, OSError) as error:
+            notice(f"checkpoint {path.name} is damaged ({error}); going on from the one before")
+            continue
+        return path, state
+    return None, None
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
@@ -117,10 +148,18 @@ def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON to a temporary name and rename it."""
+    """Write JSON to a temporary name and rename it; numbers that JSON lacks (NaN, infinities) become null."""
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(data, indent=2, allow_nan=True) + "\n")
+    temporary.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
     os.replace(temporary, path)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _unshare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

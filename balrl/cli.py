@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
     evaluate.add_argument("--env", help="Gymnasium id; default: the run's own task")
     evaluate.add_argument("--episodes", type=_positive, default=20, help="default: 20")
-    evaluate.add_argument("--seed", type=int, default=10_000, help="of the environments; default: 10000")
+    evaluate.add_argument("--seed", type=_non_negative, default=10_000, help="of the environments; default: 10000")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     evaluate.add_argument("--balance", type=float, help="a member of the policy's family instead of its own choice")
     evaluate.set_defaults(run=_evaluate)
@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     for action, text in (("info", "counts, returns, lengths, ranges"), ("check", "find what is broken")):
         command = data.add_parser(action, help=text)
         command.add_argument("file", metavar="FILE", help="D4RL HDF5 file, or point-maze-mixed")
-        command.add_argument("--env", help="the task, to check action bounds and the step limit")
+        command.add_argument(
+            "--env", help="the task, to check action bounds and the step limit; default: the one the file names"
+        )
         command.set_defaults(run=_data_info if action == "info" else _data_check)
 
     config = verbs.add_parser("config", help="look at presets").add_subparsers(
@@ -120,7 +122,13 @@ def _load_for_inspection(options: argparse.Namespace):  # type: ignore[no-untype
     from balrl.build import inspection_context, load_dataset
 
     context = inspection_context(options.env)
-    return load_dataset(options.file, context.max_episode_steps), context
+    dataset = load_dataset(options.file, context.max_episode_steps)
+    if options.env is None and dataset.env_id is not None:
+        try:
+            context = inspection_context(dataset.env_id)
+        except UserError as error:
+            print(f"note: action bounds and step limit are not checked: {error}", file=sys.stderr)
+    return dataset, context
 
 
 def _config_show(options: argparse.Namespace, _: list[str]) -> None:
@@ -142,10 +150,17 @@ def _console() -> Console:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+    return _at_least(1, text)
+
+
+def _non_negative(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(low: int, text: str) -> int:
+    if not text.lstrip("-").isdigit() or int(text) < low:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {low}")
+    return int(text)
 
 
 if __name__ == "__main__":

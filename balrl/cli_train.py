@@ -42,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", style="yellow", highlight=False)
     with RichDisplay(console) as display:
         if options.resume is not None:
+            if options.run_dir is not None:
+                raise UserError("--resume goes on in the run's own directory; leave --run-dir out")
             stored = read_run_config(options.resume)
             asked = None
             if options.preset or options.config:

@@ -21,6 +21,8 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+KINDS = ("agent.name", "agent.balance.kind")
+"""The keys that say what their section is."""
 
 
 class DataConfig(Config):
@@ -133,19 +135,34 @@ class RunConfig(Config):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as everybody means it: ``1e-3`` is a number, and only true and false are booleans (``off`` is a word)."""
+    """YAML 1.2's plain values: ``1e-3`` is a number; ``off``, ``010``, ``1:30`` and dates are words."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that `_Loader` would take for something else."""
+
+
+def _resolve_plain_values(kind: type[_Loader] | type[_Dumper]) -> None:
+    kind.yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[-1] in ("null", "merge")]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for tag, pattern, first in (
+        ("bool", r"true|True|false|False", "tTfF"),
+        ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+        ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ):
+        kind.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+
+
+_resolve_plain_values(_Loader)
+_resolve_plain_values(_Dumper)
+
+
+def dump_yaml(data: Any) -> str:
+    """Write plain data as YAML that `parse_yaml` reads back."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -156,6 +173,8 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
+    except ValueError as error:
+        raise UserError(f"{source}: {text!r} is not a value that YAML can read ({error}); quote it") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -177,11 +196,11 @@ def read_config_file(path: Path) -> dict[str, Any]:
 def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
     """Return `data` with dotted settings such as ``{"agent.balance.maximum": "8"}`` applied; values are YAML.
 
-    Changing what a section *is* (its ``kind`` or ``name``) drops the section's other keys: they belong to the old kind.
+    Changing what a section *is* (one of `KINDS`) drops the section's other keys: they belong to the old kind.
     """
     result: dict[str, Any] = copy.deepcopy(data)
     # What a section is goes first, so that its other settings apply to the new kind whatever their order.
-    order = sorted(settings, key=lambda key: key.rsplit(".", 1)[-1] not in ("kind", "name"))
+    order = sorted(settings, key=lambda key: key not in KINDS)
     for key in order:
         value = parse_yaml(settings[key], f"--{key}")
         *sections, leaf = key.split(".")
@@ -191,7 +210,7 @@ def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any
             if not isinstance(child, dict):
                 raise UserError(f"--{key}: '{section}' is a single value, not a section")
             node = child
-        if leaf in ("kind", "name") and sections and node.get(leaf) != value:
+        if key in KINDS and node.get(leaf) != value:
             node.clear()
         node[leaf] = value
     return result
@@ -213,6 +232,9 @@ def describe(error: ValidationError, kind: type[Config]) -> str:
     # Discriminated unions put the chosen tag into the location; the user wrote no such key.
     key = ".".join(part for i, part in enumerate(path) if not (i and path[i - 1] in ("agent", "balance")))
     if first["type"] == "extra_forbidden":
+        if key in names:
+            chosen = ", ".join(part for i, part in enumerate(path) if i and path[i - 1] in ("agent", "balance"))
+            return f"'{key}' is no setting of {chosen}; change the kind first, or leave the key out"
         return f"unknown key '{key}'{did_you_mean(key, names)}"
     if first["type"] == "missing":
         return f"'{key}' is missing"

@@ -1,7 +1,7 @@
 """Multilayer perceptrons and batched ensembles of them.
 
-Every parameter has leading member axes (none for a single network), weights are stored ``[*members, in, out]``, and no
-operation mixes members: member ``i`` of an ensemble computes what it would compute alone.
+Every parameter of an ensemble has a leading member axis (none for a single network), weights are stored
+``[*members, in, out]``, and no operation mixes members: member ``i`` computes what it would compute alone.
 """
 
 from __future__ import annotations

@@ -41,10 +41,9 @@ class GaussianPolicy(nn.Module):
         hidden: Sequence[int],
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         dropout: float = 0.0,
-        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
         self.log_std_range = log_std_range
@@ -76,10 +75,9 @@ class TanhGaussianPolicy(nn.Module):
         hidden: Sequence[int],
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         dropout: float = 0.0,
-        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = Linear(self.trunk.output_dim, action_dim)
         self.log_std_range = log_std_range
@@ -113,10 +111,9 @@ class DeterministicPolicy(nn.Module):
         action_dim: int,
         hidden: Sequence[int],
         dropout: float = 0.0,
-        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
 
     def forward(self, x: Tensor, dropout: bool = False) -> Tensor:
@@ -124,3 +121,7 @@ class DeterministicPolicy(nn.Module):
 
     def mode(self, x: Tensor) -> Tensor:
         return self(x)
+
+    def sample(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return the action; it has no density."""
+        return self(x), None

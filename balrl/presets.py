@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from balrl.agents.config import AgentConfig
-from balrl.config import RunConfig, override, parse_yaml, read_config_file, validate
+from balrl.config import RunConfig, dump_yaml, override, parse_yaml, read_config_file, validate
 from balrl.errors import UserError, did_you_mean
 
 
@@ -68,5 +67,4 @@ def load_config(
 
 def dump_config(config: TrainConfig) -> str:
     """Return a configuration as YAML that `load_config` reads back."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
+    return dump_yaml(config.model_dump(mode="json"))

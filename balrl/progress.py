@@ -17,6 +17,7 @@ class Progress:
         phase_steps: updates (pretrain) or environment steps (warmup, finetune) done in it.
         updates, env_steps: in total.
         pending_updates: the part of an update that the update-to-data ratio still owes.
+        metrics: the newest value of each of the agent's metrics in this phase; not all of them come with every update.
         evaluations: every evaluation so far, with its step.
         seconds: wall time per phase, evaluation and checkpoints included.
     """
@@ -27,6 +28,7 @@ class Progress:
     env_steps: int = 0
     pretrain_updates: int = 0
     pending_updates: float = 0.0
+    metrics: dict[str, Any] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

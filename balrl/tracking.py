@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ class Tracker:
         wandb: auto, online, offline or off; auto means online when a key is configured, else offline. A failure to get
             online is reported once and the run goes on offline.
         offset: bytes of ``metrics.jsonl`` to keep when a run is resumed; what lies beyond was written after the
-            checkpoint and is moved to ``metrics.discarded.jsonl``.
+            checkpoint (or by a run that left no checkpoint) and is moved to ``metrics.discarded.jsonl``.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class Tracker:
         config: Mapping[str, Any],
         wandb: str = "off",
         project: str = "balrl",
-        offset: int | None = None,
+        offset: int = 0,
     ) -> None:
         self.path = run_dir / "metrics.jsonl"
         self.notice: str | None = None
-        if offset is not None and self.path.exists():
+        if self.path.exists():
             self._discard_after(offset)
         self._file = self.path.open("a", encoding="utf-8")
         self._run = self._start_wandb(run_dir, config, wandb, project) if wandb != "off" else None
@@ -89,7 +90,7 @@ class Tracker:
         import wandb
 
         if mode == "auto":
-            mode = "online" if _has_wandb_key(wandb) else "offline"
+            mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
         id_file = run_dir / "wandb.json"
         run_id = json.loads(id_file.read_text())["id"] if id_file.exists() else wandb.sdk.lib.runid.generate_id()
         options: dict[str, Any] = {
@@ -130,5 +131,12 @@ def _number(value: Any) -> float | int | None:
     return number if isinstance(number, int) or math.isfinite(number) else None
 
 
-def _has_wandb_key(wandb: Any) -> bool:
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+def has_wandb_key() -> bool:
+    """Return whether a W&B key is configured, in the environment or by ``wandb login``."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

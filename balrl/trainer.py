@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,9 +69,9 @@ class Parts:
     sampler: Sampler | None
     rewards: RewardTransform
     evaluate: Callable[[], Evaluation]
-    tracker: Tracker
     display: Display
-    identity: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any]
+    close: Callable[[], None]
 
 
 class Trainer:
@@ -79,12 +79,13 @@ class Trainer:
 
     Args:
         config: of the run.
-        parts: agent, collector, replay, evaluation and tracking.
+        parts: agent, collector, replay and evaluation.
+        tracker: gets every record.
         run_dir: where checkpoints go.
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, run_dir: Path) -> None:
-        self.config, self.parts, self.run_dir = config, parts, run_dir
+    def __init__(self, config: RunConfig, parts: Parts, tracker: Tracker, run_dir: Path) -> None:
+        self.config, self.parts, self.tracker, self.run_dir = config, parts, tracker, run_dir
         self.progress = Progress()
         self.stop_requested = False
         self._totals = dict(
@@ -110,7 +111,8 @@ class Trainer:
         """Write a checkpoint, named after the step unless a name is given."""
         p, parts = self.progress, self.parts
         self._tick()
-        parts.tracker.write_csv()
+        p.metrics = {key: float(value) for key, value in p.metrics.items()}
+        self.tracker.write_csv()
         collector, replay = parts.collector, parts.replay
         env_state = getattr(collector.env, "state_dict", None) if collector else None
         running = collector is not None and p.phase in ("warmup", "finetune")
@@ -128,7 +130,7 @@ class Trainer:
                 **parts.identity,
                 "progress": asdict(p),
                 "agent": parts.agent.progress(),
-                "metrics_offset": parts.tracker.offset(),
+                "metrics_offset": self.tracker.offset(),
             },
         )
         prune_checkpoints(self.run_dir, self.config.checkpoint.keep)
@@ -139,7 +141,7 @@ class Trainer:
         parts, device = self.parts, self.parts.agent.device
         state = load_state(path)
         self.progress = Progress(**state["progress"])
-        parts.agent.load_state_dict(load_tensors(path, "agent", device))
+        parts.agent.load_state_dict(load_tensors(path, "agent", device, required=True))
         parts.agent.load_optimizer_state(load_tensors(path, "optimizer", device))
         parts.agent.load_progress(state["agent"])
         exact = True
@@ -155,7 +157,7 @@ class Trainer:
             else:
                 exact = False
         self._phase_entered = self.progress.phase_steps > 0
-        load_random_state(load_tensors(path, "random"), device)
+        load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 
     def _run_phase(self, phase: str, total: int) -> bool:
@@ -172,10 +174,10 @@ class Trainer:
             if self.stop_requested:
                 return False
             before = p.phase_steps
-            metrics = step()
+            p.metrics |= step()
             finished = p.phase_steps >= total
             if _crossed(before, p.phase_steps, c.tracking.log_every) or finished:
-                self._log(metrics)
+                self._log()
             if eval_every and (_crossed(before, p.phase_steps, eval_every) or finished):
                 self._evaluate()
             if _crossed(before, p.phase_steps, c.checkpoint.every) and not finished:
@@ -196,7 +198,7 @@ class Trainer:
         ended, worked = p.phase, p.phase_steps > 0
         self._tick()
         p.phase = (*PHASES, "done")[PHASES.index(ended) + 1]
-        p.phase_steps = 0
+        p.phase_steps, p.metrics = 0, {}
         self._phase_entered = False
         if worked:
             self.save(f"{p.step:010d}-end-{ended}")
@@ -223,7 +225,7 @@ class Trainer:
         metrics: dict[str, Tensor] = {}
         # Without warm-up or retained data, the first updates wait for one full batch.
         while p.pending_updates >= 1 - 1e-9 and len(sampler) >= c.batch_size and len(self.parts.replay) > 0:
-            metrics = self.parts.agent.update(sampler.sample(c.batch_size))
+            metrics |= self.parts.agent.update(sampler.sample(c.batch_size))
             p.pending_updates -= 1
             p.updates += 1
         if len(sampler) < c.batch_size:
@@ -262,15 +264,15 @@ class Trainer:
         }
         if step.success is not None:
             metrics["rollout/success"] = step.success[done].double().mean()
-        self.parts.tracker.log(self.progress.step, self.progress.phase, metrics)
+        self.tracker.log(self.progress.step, self.progress.phase, metrics)
 
-    def _log(self, metrics: Mapping[str, Tensor]) -> None:
+    def _log(self) -> None:
         p = self.progress
         elapsed = self._tick()
-        record: dict[str, Any] = {**metrics, "time/updates": p.updates, "time/env_steps": p.env_steps}
+        record: dict[str, Any] = {**p.metrics, "time/updates": p.updates, "time/env_steps": p.env_steps}
         if elapsed > 0:
             record["time/phase_seconds"] = p.seconds[p.phase]
-        self.parts.tracker.log(p.step, p.phase, record)
+        self.tracker.log(p.step, p.phase, record)
 
     def _evaluate(self) -> None:
         p = self.progress
@@ -285,7 +287,7 @@ class Trainer:
         p.evaluations.append(record)
         write_json(self.run_dir / "evaluations.json", p.evaluations)
         names = ("score", "normalized_score", "return_mean", "return_std", "length_mean", "success_rate")
-        self.parts.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
+        self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
         self.parts.display.evaluated(record)
 
     def _tick(self) -> float:

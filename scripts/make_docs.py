@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def type_name(annotation: Any) -> str:
     """Return a type as people write it, safe inside a Markdown table."""
     text = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
     text = text.replace("typing.", "").replace("balrl.agents.config.", "").replace("NoneType", "None")
+    text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*?\]\)\]", r"\1", text)
     return text.replace("|", "\\|")
 
 

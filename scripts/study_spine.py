@@ -3,9 +3,9 @@
     python scripts/study_spine.py --data DIR [--full] [--jobs 2] [--out runs/spine]
 
 DIR holds the D4RL-style files that the protocol (scripts/study_spine.yaml) names; without it only the maze parts run.
-Every job is a run directory under --out: finished ones are skipped, interrupted ones resumed, so the script can be
-stopped and started at will. At the end, and with --report-only at once, the tables in docs/results/spine.md and the
-pictures beside it are made from what is there.
+Every job is a run directory under --out; what it came to is kept in docs/results/spine/. Jobs with a kept result are
+skipped, interrupted ones resumed, so the script can be stopped and started at will. At the end, and with --report-only
+at once, the tables in docs/results/spine.md and the pictures beside it are made from the kept results.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_spine_report import report
+from study_spine_report import keep, report
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "docs" / "results" / "spine"
 
 
 class Job(NamedTuple):
@@ -34,9 +35,10 @@ class Job(NamedTuple):
     preset: str
     settings: dict[str, str]
 
-    def run_dir(self, out: Path) -> Path:
+    @property
+    def name(self) -> str:
         method = self.method.replace(", ", "-").replace(" ", "-")
-        return out / f"{self.part}-{self.dataset}-{method}-s{self.seed}"
+        return f"{self.part}-{self.dataset}-{method}-s{self.seed}"
 
 
 def plan(protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
@@ -59,14 +61,13 @@ def plan(protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
 
 
 def run(job: Job, out: Path) -> None:
-    """Run or resume one job in a process of its own."""
-    path = job.run_dir(out)
-    if (path / "summary.json").exists() and json.loads((path / "summary.json").read_text())["finished"]:
+    """Run or resume one job in a process of its own, and keep its result."""
+    path = out / job.name
+    if (RESULTS / f"{job.name}.json").exists() or keep(path, RESULTS / f"{job.name}.json"):
         return
     if list(path.glob("checkpoints/*/state.json")):
         arguments = ["--resume", str(path)]
     else:
-        (path / "config.yaml").unlink(missing_ok=True)
         arguments = ["--preset", job.preset, "--run-dir", str(path)]
         arguments += [f"{key}={value}" for key, value in job.settings.items()]
     path.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,7 @@ def run(job: Job, out: Path) -> None:
         code = subprocess.run(
             [sys.executable, "-m", "balrl.cli", "train", *arguments], stdout=log, stderr=log, check=False
         ).returncode
+    keep(path, RESULTS / f"{job.name}.json")
     print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
 
 
@@ -92,7 +94,7 @@ def main() -> None:
         chosen = [j for j in jobs if j.part in options.parts and (j.part != "locomotion" or options.data is not None)]
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda job: run(job, options.out), chosen))
-    report(jobs, options.out, HERE.parent / "docs" / "results")
+    report(jobs, RESULTS)
 
 
 if __name__ == "__main__":

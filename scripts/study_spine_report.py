@@ -1,4 +1,4 @@
-"""Tables and pictures of scripts/study_spine.py, from the run directories that are there."""
+"""What scripts/study_spine.py keeps of its runs, and the tables and pictures made of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
+from balrl.api import load_agent
 from balrl.build import load_dataset
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
@@ -18,31 +20,60 @@ from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
 
 START, END = "<!-- measured -->", "<!-- /measured -->"
-Runs = dict[tuple[str, str, str], list[tuple[Path, dict[str, Any], list[dict[str, Any]]]]]
+Result = dict[str, Any]
+Runs = dict[tuple[str, str, str], list[Result]]
 
 
-def report(jobs: Sequence[Any], out: Path, results: Path) -> None:
-    """Write the tables between the marks of ``spine.md`` and the pictures beside it."""
+def keep(run_dir: Path, target: Path) -> bool:
+    """Write what a finished run came to into one JSON file; return whether the run is finished."""
+    summary_file = run_dir / "summary.json"
+    if not summary_file.exists():
+        return False
+    summary = json.loads(summary_file.read_text())
+    if not summary["finished"]:
+        return False
+    evaluations = json.loads((run_dir / "evaluations.json").read_text())
+    for record in evaluations:
+        del record["lengths"]
+    result = {"summary": summary, "evaluations": evaluations}
+    if summary["dataset"] == "point-maze-halves":
+        result["balance"] = balance_by_half(run_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result) + "\n")
+    return True
+
+
+def balance_by_half(run_dir: Path) -> dict[str, float]:
+    """Return the mean balance that a run's agent gives the data's states, in each half of the maze."""
+    data = load_dataset("point-maze-halves")
+    env = PointMazeVectorEnv(1)
+    observations = torch.from_numpy(data.observations)
+    right = env.states_of(observations)[:, 0] >= env.walls.shape[1] / 2
+    agent = load_agent(run_dir, "cpu")
+    with torch.no_grad():
+        chosen = agent.balance.mode(agent.normalizer(observations))
+    return {"left": float(chosen[~right].mean()), "right": float(chosen[right].mean())}
+
+
+def report(jobs: Sequence[Any], results: Path) -> None:
+    """Write the tables between the marks of ``spine.md`` and the pictures beside it, from the kept results."""
     runs: Runs = defaultdict(list)
     for job in jobs:
-        path = job.run_dir(out)
-        summary_file = path / "summary.json"
-        if summary_file.exists() and (summary := json.loads(summary_file.read_text()))["finished"]:
-            evaluations = json.loads((path / "evaluations.json").read_text())
-            runs[job.part, job.dataset, job.method].append((path, summary, evaluations))
+        file = results / f"{job.name}.json"
+        if file.exists():
+            runs[job.part, job.dataset, job.method].append(json.loads(file.read_text()))
     planned = len({job.seed for job in jobs})
     lines = [*_provenance(runs, len(jobs)), *_locomotion(runs, planned), *_grid(runs), *_halves(runs)]
-    page = results / "spine.md"
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(START)
+    page = results.with_suffix(".md")
+    before, rest = page.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    page.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
     _draw_locomotion(runs, results)
     print(f"wrote {page}")
 
 
 def _provenance(runs: Runs, planned: int) -> list[str]:
-    summaries = [summary for group in runs.values() for _, summary, _ in group]
+    summaries = [result["summary"] for group in runs.values() for result in group]
     commits = sorted({str(s["git_commit"]) for s in summaries})
     seconds = sum(sum(s["wall_seconds"].values()) for s in summaries)
     versions = summaries[0]["versions"] if summaries else {}
@@ -89,8 +120,8 @@ def _locomotion(runs: Runs, planned: int) -> list[str]:
         for (part, name, method), group in runs.items():
             if (part, name) != ("locomotion", dataset):
                 continue
-            offline = [_offline(e) for _, _, e in group]
-            online = [o for o in (_online(e) for _, _, e in group) if len(o)]
+            offline = [_offline(r["evaluations"]) for r in group]
+            online = [o for o in (_online(r["evaluations"]) for r in group) if len(o)]
             cells = [
                 _cell([float(s.max()) for s in offline]),
                 _cell([float(s[-1]) for s in offline]),
@@ -102,7 +133,7 @@ def _locomotion(runs: Runs, planned: int) -> list[str]:
             lines.append(f"| {method} | {len(group)} of {planned} | " + " | ".join(cells) + " |")
         lines += [
             "",
-            f"![Scores over training](spine_{dataset}.png)",
+            f"![Scores over training](spine/{dataset}.png)",
             "",
             "Each seed, last offline → after fine-tuning:",
             "",
@@ -110,10 +141,10 @@ def _locomotion(runs: Runs, planned: int) -> list[str]:
         for (part, name, method), group in runs.items():
             if (part, name) == ("locomotion", dataset):
                 pairs = []
-                for _, summary, e in group:
-                    online = _online(e)
+                for result in group:
+                    online, offline = _online(result["evaluations"]), _offline(result["evaluations"])
                     after = f" → {online[-1]:.1f}" if len(online) else ""
-                    pairs.append(f"seed {summary['seed']}: {_offline(e)[-1]:.1f}{after}")
+                    pairs.append(f"seed {result['summary']['seed']}: {offline[-1]:.1f}{after}")
                 lines.append(f"- {method}: " + "; ".join(pairs))
         lines.append("")
     return lines
@@ -130,8 +161,8 @@ def _grid(runs: Runs) -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for method, group in groups.items():
-        offline = [_offline(e) for _, _, e in group]
-        seconds = np.mean([sum(s["wall_seconds"].values()) for _, s, _ in group])
+        offline = [_offline(r["evaluations"]) for r in group]
+        seconds = np.mean([sum(r["summary"]["wall_seconds"].values()) for r in group])
         last, best = _cell([float(s[-1]) for s in offline]), _cell([float(s.max()) for s in offline])
         lines.append(f"| {method} | {len(group)} | {last} | {best} | {seconds:.0f} |")
     return [*lines, ""]
@@ -141,14 +172,6 @@ def _halves(runs: Runs) -> list[str]:
     groups = [group for (part, _, _), group in runs.items() if part == "halves"]
     if not groups:
         return []
-    import torch
-
-    from balrl.api import load_agent
-
-    data = load_dataset("point-maze-halves")
-    env = PointMazeVectorEnv(1)
-    observations = torch.from_numpy(data.observations)
-    right = env.states_of(observations)[:, 0] >= env.walls.shape[1] / 2
     lines = [
         "### The balance where the data is good and where it is random (point maze, offline)",
         "",
@@ -156,13 +179,10 @@ def _halves(runs: Runs) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     differences = []
-    for path, summary, _ in groups[0]:
-        agent = load_agent(path, "cpu")
-        with torch.no_grad():
-            chosen = agent.balance.mode(agent.normalizer(observations))
-        left_mean, right_mean = float(chosen[~right].mean()), float(chosen[right].mean())
-        differences.append(left_mean - right_mean)
-        lines.append(f"| {summary['seed']} | {left_mean:.2f} | {right_mean:.2f} | {left_mean - right_mean:+.2f} |")
+    for result in groups[0]:
+        left, right = result["balance"]["left"], result["balance"]["right"]
+        differences.append(left - right)
+        lines.append(f"| {result['summary']['seed']} | {left:.2f} | {right:.2f} | {left - right:+.2f} |")
     low, high = bootstrap_interval([differences], np.mean)
     lines += [
         "",
@@ -178,10 +198,8 @@ def _draw_locomotion(runs: Runs, results: Path) -> None:
         axis = figure.subplots()
         methods = [m for part, name, m in runs if (part, name) == ("locomotion", dataset)]
         for color, method in zip(COLORS, methods, strict=False):
-            curves = [
-                {e["step"]: e["score"] for e in evaluations}
-                for _, _, evaluations in runs["locomotion", dataset, method]
-            ]
+            group = runs["locomotion", dataset, method]
+            curves = [{e["step"]: e["score"] for e in result["evaluations"]} for result in group]
             steps = sorted(set.intersection(*(set(curve) for curve in curves)))
             values = np.array([[curve[s] for s in steps] for curve in curves])
             axis.plot(steps, values.mean(0), color=color, marker="o", markersize=3, label=method)
@@ -195,4 +213,4 @@ def _draw_locomotion(runs: Runs, results: Path) -> None:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        figure.savefig(results / f"spine_{dataset}.png")
+        figure.savefig(results / f"{dataset}.png")

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from balrl.checkpoint import (
-    latest_checkpoint,
+    list_checkpoints,
     load_random_state,
     load_state,
     load_tensors,
     prune_checkpoints,
     random_state,
     save_checkpoint,
+    write_json,
 )
 from balrl.errors import UserError
 
@@ -48,8 +49,8 @@ def test_a_failed_write_leaves_the_last_good_one(tmp_path: Path) -> None:
 def test_unfinished_writes_are_no_checkpoints(tmp_path: Path) -> None:
     for name in ("0000000010", "0000000020", ".0000000030.writing"):
         save_checkpoint(tmp_path / "checkpoints" / name, {}, {})
-    assert latest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "0000000020"
-    assert latest_checkpoint(tmp_path / "nowhere") is None
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["0000000020", "0000000010"]
+    assert list_checkpoints(tmp_path / "nowhere") == []
 
 
 def test_pruning_keeps_the_newest_and_the_ends_of_phases(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_damage_is_one_clear_line(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "c", {"a": {"x": torch.ones(100)}}, {})
     file = path / "a.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="missing or damaged"):
         load_tensors(path, "a")
     (path / "state.json").write_text("{")
     with pytest.raises(UserError, match="no readable checkpoint"):
@@ -72,6 +73,11 @@ def test_damage_is_one_clear_line(tmp_path: Path) -> None:
     (path / "state.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(UserError, match="format 99"):
         load_state(path)
+
+
+def test_json_has_no_numbers_that_json_lacks(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1.0, float("inf")], "c": {"d": 2}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [1.0, None], "c": {"d": 2}}
 
 
 def test_random_states_round_trip() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
-from balrl.config import field_names, override, parse_yaml
+from balrl.config import dump_yaml, field_names, override, parse_yaml
 from balrl.errors import UserError
 from balrl.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
 
@@ -51,7 +51,11 @@ def test_settings_override_and_keep_the_rest() -> None:
 
 def test_changing_a_kind_drops_the_old_kind_s_settings() -> None:
     settings = {**NEEDED, "agent.balance.maximum": "8", "agent.balance.kind": "state-adaptive"}
+    with pytest.raises(UserError, match=r"'agent\.balance\.minimum' is missing"):
+        load_config("iql/locomotion", settings=settings)
+    settings["agent.balance.minimum"] = "1"
     assert load_config("iql/locomotion", settings=settings).agent.balance == StateAdaptiveBalance(1.0, 8.0)
+    assert override({"env_kwargs": {"a": 1}}, {"env_kwargs.name": "x"}) == {"env_kwargs": {"a": 1, "name": "x"}}
     settings = {**NEEDED, "agent.balance.kind": "fixed", "agent.balance.coefficient": "2"}
     assert load_config("famo2o-iql/locomotion", settings=settings).agent.balance == FixedBalance(2.0)
 
@@ -65,6 +69,9 @@ def test_changing_a_kind_drops_the_old_kind_s_settings() -> None:
         ({"agent.expectile": "high"}, "agent.expectile = 'high'"),
         ({"agent.balance.coefficient": "-1"}, "agent.balance.coefficient = -1"),
         ({"agent.name": "iqll"}, "expected tags: 'bc', 'iql', 'sac'"),
+        ({"agent.balance.minimum": "2"}, "'agent.balance.minimum' is no setting of iql, fixed"),
+        ({"agent.hidden": "[0]"}, "agent.hidden"),
+        ({"agent.log_std_range": "[2, -5]"}, "the lower bound 2 is not below the upper bound -5"),
         ({"seed.deep": "1"}, "'seed' is a single value, not a section"),
         ({"finetune.utd_ratio": "0"}, "finetune.utd_ratio = 0"),
         ({"tracking.wandb": "no"}, "tracking.wandb = 'no': expected it to be 'auto', 'online', 'offline' or 'off'"),
@@ -112,8 +119,19 @@ def test_bad_files_are_one_line(tmp_path: Path) -> None:
 
 
 def test_yaml_means_what_everybody_thinks() -> None:
-    read = parse_yaml("a: 1e-3\nb: off\nc: true\nd: 1E6\ne: yes\nf: 0.5\ng: -2e3\nh: e5", "text")
-    assert read == {"a": 1e-3, "b": "off", "c": True, "d": 1e6, "e": "yes", "f": 0.5, "g": -2000.0, "h": "e5"}
+    read = parse_yaml(
+        "a: 1e-3\nb: off\nc: true\nd: 1E6\ne: yes\nf: 0.5\ng: -2e3\nh: e5\ni: 010\nj: 2024-13-45\nk:", "text"
+    )
+    assert read == {"a": 1e-3, "b": "off", "c": True, "d": 1e6, "e": "yes", "f": 0.5, "g": -2000.0, "h": "e5",
+                    "i": "010", "j": "2024-13-45", "k": None}  # fmt: skip
+
+
+WORDS = st.sampled_from(["12e45", "off", "0x1", "1:30", "null", "~", "2024-01-02", "1_000", ".5", "010", "1."])
+
+
+@given(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), WORDS))
+def test_whatever_is_dumped_is_read_back(value: object) -> None:
+    assert parse_yaml(dump_yaml({"key": value}), "text") == {"key": value}
 
 
 @given(st.dictionaries(st.sampled_from(["seed", "pretrain.updates", "finetune.steps"]), st.integers(1, 10**6)))

@@ -31,6 +31,7 @@ def test_same_seed_same_returns() -> None:
     env = PointMazeVectorEnv(5, max_episode_steps=30)
     runs = [evaluate_policy(lambda o: o[:, :2], env, 12, seed).returns for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
 
 
 def test_scores() -> None:

@@ -66,7 +66,7 @@ def test_records_after_the_checkpoint_are_moved_aside(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["offline", "auto"])
 def test_wandb_offline_holds_the_same_names(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")
-    monkeypatch.setattr("balrl.tracking._has_wandb_key", lambda _: False)
+    monkeypatch.setattr("balrl.tracking.has_wandb_key", lambda: False)
     tracker = Tracker(tmp_path, {"agent": {"name": "iql"}, "seed": 3}, mode, "some-project")
     tracker.log(5, "pretrain", {"critic/loss": torch.tensor(0.25)})
     tracker.log(9, "finetune", {"eval/score": 12.5})

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
 import balrl
-from balrl.checkpoint import latest_checkpoint, load_state, load_tensors
+from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.display import SilentDisplay
 from balrl.errors import UserError
 from balrl.presets import TrainConfig
@@ -32,7 +34,13 @@ SMALL = {
     "threads": "1",
     "agent.hidden": "[8, 8]",
 }
-FAMILY = {**SMALL, "agent.balance.hidden": "[8]", "env_kwargs": "{max_episode_steps: 15}"}
+FAMILY = {
+    **SMALL,
+    "num_envs": "10",
+    "finetune.utd_ratio": "1",
+    "agent.balance.hidden": "[8]",
+    "env_kwargs": "{max_episode_steps: 15}",
+}
 HOPPER = {"env": "Hopper-v5", "env_kwargs": "{}", "dataset": "null", "pretrain.updates": "0", "warmup.steps": "30"}
 
 
@@ -58,9 +66,18 @@ class Interrupt(SilentDisplay):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class Listening(SilentDisplay):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.heard = ""
+
+    def notice(self, message: str) -> None:
+        self.heard += message
+
+
 def final_state(run_dir: Path) -> dict[str, torch.Tensor]:
-    path = latest_checkpoint(run_dir)
-    assert path is not None
+    path = list_checkpoints(run_dir)[0]
     return {
         f"{group}/{key}": value
         for group in ("agent", "optimizer", "random")
@@ -119,16 +136,10 @@ def test_mujoco_resumes_exactly(whole_hopper_run: Path, tmp_path: Path, step: in
 
 
 def test_environments_that_cannot_save_their_state_restart_and_say_so(tmp_path: Path) -> None:
-    class Listen(SilentDisplay):
-        heard = ""
-
-        def notice(self, message: str) -> None:
-            self.heard += message
-
     config = hopper_config(env="Pendulum-v1")
     with pytest.raises(RuntimeError, match="power"):
         balrl.train(config, tmp_path / "run", Interrupt(45, crash=True))
-    display = Listen()
+    display = Listening()
     assert balrl.resume(tmp_path / "run", display=display).finished
     assert "running episodes restart" in display.heard
 
@@ -190,8 +201,7 @@ def test_retention(tmp_path: Path, retain: str, rows: int) -> None:
     settings = {"finetune.retain": retain, "finetune.steps": "41", "checkpoint.every": "30"}
     with pytest.raises(RuntimeError, match="power"):
         balrl.train(maze_config(**settings), tmp_path / "r", Interrupt(72, crash=True))
-    path = latest_checkpoint(tmp_path / "r")
-    assert path is not None
+    path = list_checkpoints(tmp_path / "r")[0]
     stored = load_tensors(path, "replay")["rows"].shape[0]
     assert stored - rows in (0, -10)
 
@@ -225,7 +235,7 @@ def test_behaviour_cloning_alone(tmp_path: Path) -> None:
 
 
 def test_resume_refuses_another_configuration_and_other_data(whole_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"started with agent\.expectile = 0\.9, you ask for 0\.5"):
+    with pytest.raises(UserError, match=r"started with agent\.expectile = 0\.7, you ask for 0\.5"):
         balrl.resume(whole_run, maze_config(**{"agent.expectile": "0.5"}))
     with pytest.raises(UserError, match="no balrl run"):
         balrl.resume(tmp_path)
@@ -234,10 +244,74 @@ def test_resume_refuses_another_configuration_and_other_data(whole_run: Path, tm
 
 
 def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
-    before = final_state(whole_run)
+    before = {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()}
     assert balrl.resume(whole_run).finished
+    assert {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole_run: Path, tmp_path: Path) -> None:
+    display = Listening()
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(maze_config(), tmp_path / "run", Interrupt(51, crash=True))
+    newest = list_checkpoints(tmp_path / "run")[0]
+    file = newest / "agent.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    assert balrl.resume(tmp_path / "run", display=display).finished
+    assert f"checkpoint {newest.name} is damaged" in display.heard
     for key, value in final_state(whole_run).items():
-        assert torch.equal(before[key], value)
+        assert torch.equal(final_state(tmp_path / "run")[key], value), key
+
+
+def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no dataset file"):
+        balrl.train(maze_config(dataset="absent.hdf5"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert balrl.train(maze_config(), tmp_path / "run").finished
+
+
+def test_data_with_holes_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["observations"] = file["next_observations"] = np.zeros((20, 4))
+        file["actions"], file["terminals"] = np.zeros((20, 2)), np.zeros(20, bool)
+        file["rewards"] = np.where(np.arange(20) == 7, np.nan, 1.0)
+    with pytest.raises(UserError, match="rewards: 1 rows are NaN or infinite, the first is row 7"):
+        balrl.train(maze_config(dataset=str(tmp_path / "a.hdf5")), tmp_path / "run")
+
+
+def test_a_run_that_could_never_update_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no update would be made"):
+        balrl.train(maze_config(batch_size="100", **{"pretrain.updates": "0"}), tmp_path / "run")
+    with pytest.raises(UserError, match=r"replay\.capacity is 5, expected at least 10"):
+        balrl.train(maze_config(**{"replay.capacity": "5"}), tmp_path / "run")
+
+
+def test_metrics_that_come_with_few_updates_are_in_every_record(tmp_path: Path) -> None:
+    """The balance model moves every 5 updates; records fall on others."""
+    balrl.train(maze_config(**{"tracking.log_every": "3"}), tmp_path / "run")
+    losses = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if "critic/loss" in r and r["step"] >= 6]
+    assert len(losses) >= 6
+    assert sum("balance/mean" in r for r in losses) >= len(losses) - 1
+
+
+def test_the_family_s_members_differ_and_the_own_choice_is_among_them(tmp_path: Path) -> None:
+    settings = {"pretrain.updates": "150", "warmup.steps": "0", "finetune.steps": "0", "env_kwargs": "{}"}
+    balrl.train(maze_config(**settings), tmp_path / "run")
+    curve = {b: balrl.evaluate(tmp_path / "run", episodes=20, balance=b).mean_return for b in (1.0, 2.0, 3.0, 4.0, 5.0)}
+    assert len(set(curve.values())) > 1
+    agent = balrl.load_agent(tmp_path / "run", device="cpu")
+    observations = torch.rand(30, 4) * 2 - 1
+    own = agent.act(observations, deterministic=True)
+    chosen = agent.balance.mode(agent.normalizer(observations))
+    assert torch.equal(own, agent.act(observations, deterministic=True, balance=chosen))
+
+
+def test_evaluating_on_the_run_s_own_task_keeps_its_layout(tmp_path: Path) -> None:
+    settings = {"env_kwargs": "{layout: large, max_episode_steps: 15}", "pretrain.updates": "0"}
+    balrl.train(maze_config(**settings), tmp_path / "run")
+    named = balrl.evaluate(tmp_path / "run", "balrl/PointMaze-v0", episodes=2)
+    assert named.returns == balrl.evaluate(tmp_path / "run", episodes=2).returns
+    assert named.reference is not None
+    assert named.reference.minimum == -292.3
 
 
 def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
@@ -247,9 +321,7 @@ def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
     assert list(result.returns) == last["returns"]
     again = balrl.evaluate(whole_run, episodes=2)
     assert again.returns == result.returns
-    grid = [balrl.evaluate(whole_run, episodes=2, balance=b).mean_return for b in (1.0, 3.0, 5.0)]
-    assert len(grid) == 3
-    with pytest.raises(UserError, match=r"made for observations \(4,\) and actions \(2,\), environment Hopper-v5"):
+    with pytest.raises(UserError, match="made for 4 observations and 2 actions, environment Hopper-v5 has 11 and 3"):
         balrl.evaluate(agent, "Hopper-v5")
     with pytest.raises(UserError, match="does not know its own"):
         balrl.evaluate(agent)

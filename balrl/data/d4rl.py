@@ -56,10 +56,15 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
     """
     path = Path(path)
     arrays, attributes = read_hdf5(path)
-    rows = len(arrays["rewards"])
+    rows = arrays["rewards"].size
     for key in (*REQUIRED, "timeouts", "next_observations"):
-        if key in arrays and (arrays[key].ndim == 0 or len(arrays[key]) != rows):
-            raise UserError(f"'{path}': {key} has shape {arrays[key].shape}, rewards has {rows} rows; they must agree")
+        if key not in arrays:
+            continue
+        shape, kind = arrays[key].shape, arrays[key].dtype.kind
+        if not shape or shape[0] != rows or (key in ("terminals", "timeouts") and arrays[key].size != rows):
+            raise UserError(f"'{path}': {key} has shape {shape}, rewards has {rows} values; they must agree")
+        if kind not in "biuf":
+            raise UserError(f"'{path}': {key} holds {arrays[key].dtype}, expected numbers")
     if rows == 0:
         raise UserError(f"'{path}' is empty: expected at least one transition")
     notes = []

@@ -124,7 +124,7 @@ class Dataset:
         starts = [s.start for s in self.episode_slices]
         return np.add.reduceat(self.rewards.astype(np.float64), starts)
 
-    def mc_returns(self, discount: float, truncation: MCTruncation = "sum") -> Array:
+    def mc_returns(self, discount: float, truncation: MCTruncation = "sum", step_penalty: float | None = None) -> Array:
         """Return the discounted return from every row on, ``G_t = Σ_k γ^k r_{t+k}``, ``[N]`` float32.
 
         Args:
@@ -132,18 +132,28 @@ class Dataset:
             truncation: what stands beyond the end of a truncated episode. ``sum``: nothing (as released by Cal-QL);
                 ``last_reward``: the last reward for ever, ``γ^T · r_T/(1 − γ)``; ``none``: −∞ throughout the episode,
                 which turns Cal-QL into CQL there.
+            step_penalty: of a sparse task. An episode in which every reward equals it never succeeded, and its return
+                is that of paying for ever, ``r/(1 − γ)``, at every step.
+
+        Raises:
+            ValueError: for ``last_reward`` or a step penalty with γ = 1.
         """
+        if discount == 1 and (truncation == "last_reward" or step_penalty is not None):
+            raise ValueError("discount is 1: a reward that is paid for ever has no finite return")
         returns = np.zeros(len(self), np.float64)
         following = 0.0
         for t in range(len(self) - 1, -1, -1):
             if self.ends[t]:
                 following = 0.0
-                if not self.terminated[t] and truncation == "none":
-                    following = -np.inf
-                elif not self.terminated[t] and truncation == "last_reward":
+                if not self.terminated[t] and truncation == "last_reward":
                     following = float(self.rewards[t]) / (1 - discount)
             following = float(self.rewards[t]) + discount * following
             returns[t] = following
+        for rows in self.episode_slices:
+            if step_penalty is not None and (self.rewards[rows] == step_penalty).all():
+                returns[rows] = step_penalty / (1 - discount)
+            elif truncation == "none" and not self.terminated[rows.stop - 1]:
+                returns[rows] = -np.inf
         return returns.astype(np.float32)
 
     def next_actions(self) -> Array:
@@ -160,6 +170,8 @@ class Dataset:
 
     def top_fraction(self, fraction: float) -> Dataset:
         """Keep the best episodes by return, at least `fraction` of their number (and at least one): %BC's data."""
+        if fraction == 1:
+            return self
         count = max(1, int(np.ceil(fraction * len(self.episode_slices))))
         best = np.argsort(-self.episode_returns, kind="stable")[:count]
         rows = np.zeros(len(self), bool)

@@ -63,7 +63,7 @@ def describe(dataset: Dataset, context: TaskContext | None = None) -> Descriptio
 def problems(dataset: Dataset, context: TaskContext | None = None) -> list[str]:
     """Return what is broken or suspicious, a sentence each with the count and what to do; empty if nothing is."""
     context = context or TaskContext()
-    found = [*_wrong_shapes(dataset, context), *_not_finite(dataset)]
+    found = [*_wrong_shapes(dataset, context), *not_finite(dataset)]
     found += _missing_ends(dataset) + _suspicious_terminals(dataset, context.max_episode_steps)
     found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset)
     return found
@@ -80,7 +80,8 @@ def _wrong_shapes(dataset: Dataset, context: TaskContext) -> list[str]:
     return found
 
 
-def _not_finite(dataset: Dataset) -> list[str]:
+def not_finite(dataset: Dataset) -> list[str]:
+    """Return which columns hold NaN or infinite values."""
     found = []
     for name in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(dataset, name).reshape(len(dataset), -1)

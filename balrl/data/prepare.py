@@ -11,6 +11,8 @@ import torch
 from balrl.batch import Batch
 from balrl.config import DataConfig
 from balrl.data.dataset import Array, Dataset, MCTruncation
+from balrl.data.inspect import not_finite
+from balrl.data.reference import task_name
 from balrl.errors import UserError
 from balrl.replay import ReplayBuffer
 from balrl.spaces import SpaceAdapter
@@ -35,7 +37,7 @@ def reward_transform(config: DataConfig, dataset: Dataset | None) -> RewardTrans
         if dataset is None:
             raise UserError("data.reward_normalization is 'return-range' but the run has no dataset; set it to 'none'")
         spread = float(np.ptp(dataset.episode_returns))
-        if spread <= 0:
+        if not spread > 0:
             raise UserError(
                 f"every episode of '{dataset.name}' has the return {dataset.episode_returns[0]:g}: "
                 "data.reward_normalization 'return-range' would divide by zero; set it to 'none'"
@@ -61,6 +63,17 @@ def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
             f"dataset '{dataset.name}' has {data[0]} observations and {data[1]} actions, environment {env_id} has "
             f"{env[0]} and {env[1]}: they do not belong together{hint}"
         )
+    if dataset.env_id and task_name(dataset.env_id) != task_name(env_id):
+        warnings.warn(
+            f"dataset '{dataset.name}' names {dataset.env_id} as its task, the run's is {env_id}", stacklevel=2
+        )
+
+
+def check_finite(dataset: Dataset) -> None:
+    """Raise a `UserError` if any value is NaN or infinite: nothing could be learned from it."""
+    found = not_finite(dataset)
+    if found:
+        raise UserError(f"dataset '{dataset.name}': {found[0]}; `balrl data check` shows everything")
 
 
 def scale_actions(dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
@@ -80,7 +93,6 @@ def to_replay(
     dataset: Dataset,
     transform: RewardTransform,
     fields: tuple[str, ...] = (),
-    capacity: int | None = None,
     device: torch.device | str = "cpu",
     discount: float = 0.99,
     mc_truncation: MCTruncation = "sum",
@@ -88,7 +100,6 @@ def to_replay(
     """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
 
     Args:
-        capacity: rows of the buffer; the dataset's length if not given.
         discount, mc_truncation: of the Monte-Carlo returns of the transformed rewards, where those are asked for.
     """
     rewards = (transform.scale * dataset.rewards + transform.bias).astype(np.float32)
@@ -99,7 +110,7 @@ def to_replay(
     if "next_actions" in fields:
         extra["next_actions"] = torch.from_numpy(dataset.next_actions())
     buffer = ReplayBuffer(
-        max(capacity or 0, len(dataset)),
+        len(dataset),
         dataset.observations.shape[1],
         dataset.actions.shape[1],
         device,

@@ -43,8 +43,12 @@ def d4rl_references() -> dict[str, Reference]:
         }
 
 
+def task_name(env_id: str) -> str:
+    """Return an environment id without namespace and version: ``balrl/Hopper-v5`` gives ``Hopper``."""
+    return env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0]
+
+
 def reference_for(env_id: str) -> Reference | None:
     """Return the D4RL reference that papers use for an environment id, whatever its version; None if there is none."""
-    task = env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0].removesuffix("Sparse")
-    name = D4RL_NAME.get(task)
+    name = D4RL_NAME.get(task_name(env_id).removesuffix("Sparse"))
     return d4rl_references()[name] if name else None

@@ -119,6 +119,38 @@ def test_one_update_in_the_paper_s_order() -> None:
         torch.testing.assert_close(new, 0.9 * before + 0.1 * source, rtol=1e-9, atol=1e-12)
 
 
+def test_a_family_s_policy_and_balance_model_step_on_their_own_losses_only() -> None:
+    """Adam's first step shows the gradient: anything that leaked from another loss would change it."""
+    agent, b = make(balance=StateAdaptiveBalance(1.0, 5.0, hidden=(4,)), policy_schedule="constant"), batch64()
+    old, seen = copy.deepcopy(agent), {}
+    policy_loss, improvement = agent.policy_loss, agent.improvement
+
+    def spy_policy(observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
+        seen["policy"] = (observations, actions, advantages, balance)
+        return policy_loss(observations, actions, advantages, balance)
+
+    def spy_improvement(observations: Tensor, balance: Tensor) -> Tensor:
+        seen["random"] = torch.get_rng_state()
+        seen["balance"] = balance.detach()
+        return improvement(observations, balance)
+
+    agent.policy_loss, agent.improvement = spy_policy, spy_improvement  # type: ignore[method-assign]
+    torch.manual_seed(3)
+    agent.update(b)
+    wanted = reference.first_adam_step(list(old.policy.parameters()), old.policy_loss(*seen["policy"]), 3e-4)
+    for new, expected in zip(agent.policy.parameters(), wanted, strict=True):
+        torch.testing.assert_close(new, expected, rtol=1e-9, atol=1e-12)
+
+    torch.manual_seed(3)
+    old.balance.sample(b.observations, online=False)
+    loss, _, drawn = old.balance.loss(b.observations, lambda beta: old.improvement(b.observations, beta))
+    assert torch.equal(drawn, seen["balance"])
+    model = [p for name, p in old.balance.named_parameters() if name != "log_temperature"]
+    new_model = [p for name, p in agent.balance.named_parameters() if name != "log_temperature"]
+    for new, expected in zip(new_model, reference.first_adam_step(model, loss, 3e-4), strict=True):
+        torch.testing.assert_close(new, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_equal_bounds_make_the_family_iql() -> None:
     """spec: beta_min == beta_max gives IQL's V, Q and policy losses with that temperature, to float precision."""
     plain = make(balance=FixedBalance(2.5))
@@ -250,7 +282,7 @@ def test_a_family_acts_as_the_member_that_is_asked_for() -> None:
 
 
 def test_rows_are_independent_and_losses_are_means_over_them() -> None:
-    """A batch and the same batch twice give the same update: nothing but the batch axis is reduced, and by a mean."""
+    """A batch and the same batch twice give the same update: losses are means over the batch."""
     b = batch64()
     agents = []
     torch.manual_seed(3)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,6 +32,16 @@ def test_mc_returns_under_each_truncation() -> None:
     cut = data.mc_returns(g, "none")
     np.testing.assert_allclose(cut[:3], terminated)
     assert np.isneginf(cut[3:]).all()
+
+
+def test_mc_returns_of_sparse_tasks() -> None:
+    """An episode that only ever pays the step penalty pays it for ever."""
+    data = replace(make_dataset(), rewards=np.array([-1, -1, 0, -1, -1, -1, -1, -1, -1], np.float32))
+    returns = data.mc_returns(0.9, step_penalty=-1.0)
+    np.testing.assert_allclose(returns, [-1 - 0.9, -1, 0, *[-10] * 6], rtol=1e-6)
+    with pytest.raises(ValueError, match="discount is 1"):
+        data.mc_returns(1.0, "last_reward")
+    assert np.isneginf(data.mc_returns(0.0, "none")[3:]).all()
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(0, 0.999), st.integers(0, 99))

@@ -53,11 +53,6 @@ def test_optional_fields() -> None:
     np.testing.assert_array_equal(batch.next_actions, data.next_actions())
 
 
-def test_capacity_leaves_room_for_online_data() -> None:
-    replay = to_replay(make_dataset(), RewardTransform(), capacity=20)
-    assert (replay.capacity, len(replay), replay.cursor) == (20, 9, 9)
-
-
 def test_actions_are_scaled_and_clipped_with_one_warning_that_counts() -> None:
     data = make_dataset()
     data = replace(data, actions=np.array([[-2], [0], [2], [3], [-5], [1], [1], [1], [1]], np.float32))
@@ -74,6 +69,15 @@ def test_observation_statistics() -> None:
     mean, std = observation_statistics(make_dataset(), 1e-3)
     np.testing.assert_allclose(mean, make_dataset().observations.mean(0), rtol=1e-6)
     np.testing.assert_allclose(std, make_dataset().observations.std(0) + 1e-3, rtol=1e-6)
+
+
+def test_another_task_of_the_same_shape_is_warned_of() -> None:
+    data = replace(make_dataset(), env_id="Walker2d-v5")
+    with pytest.warns(UserWarning, match="names Walker2d-v5 as its task, the run's is HalfCheetah-v5"):
+        check_spaces(data, SPACES, "HalfCheetah-v5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_spaces(data, SPACES, "balrl/Walker2d-v4")
 
 
 def test_the_wrong_environment_names_both_shapes() -> None:
