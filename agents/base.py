@@ -58,6 +58,8 @@ class Agent(nn.Module, ABC):
         self.phase: Phase = "offline"
         self.phase_updates = 0
         self.phase_length: int | None = None
+        with torch.device(self.device):
+            self._build(self.config)
 
     def set_phase(self, phase: Phase, length: int | None = None) -> None:
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
@@ -67,6 +69,10 @@ class Agent(nn.Module, ABC):
         """Take one step on B rows and return what is worth watching, as detached scalars on the device."""
         self.phase_updates += 1
         return self._update(batch)
+
+    @abstractmethod
+    def _build(self, c: Any) -> None:
+        """Create `policy`, the other networks and `optimizers` from the configuration; the device is set around it."""
 
     @abstractmethod
     def _update(self, batch: Batch) -> Metrics:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium as gym
-import torch
 from torch import Tensor
 
 from balrl.agents.base import Agent, Metrics
 from balrl.agents.config import BCConfig
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
-from balrl.config import Config
 from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
 
 
@@ -24,27 +19,14 @@ class BC(Agent):
 
     config_type = BCConfig
 
-    def __init__(
-        self,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        config: Config | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(observation_space, action_space, config, device)
+    def _build(self, c: BCConfig) -> None:
         kinds = {
             "gaussian": GaussianPolicy,
             "tanh-gaussian": TanhGaussianPolicy,
             "deterministic": DeterministicPolicy,
         }
-        with torch.device(self.device):
-            self.policy = kinds[self.config.policy](
-                self.spaces.observation_dim,
-                self.spaces.action_dim,
-                self.config.hidden,
-                dropout=self.config.dropout,
-            )
-        self.optimizers["policy"] = adam(self.policy.parameters(), self.config.learning_rate)
+        self.policy = kinds[c.policy](self.spaces.observation_dim, self.spaces.action_dim, c.hidden, dropout=c.dropout)
+        self.optimizers["policy"] = adam(self.policy.parameters(), c.learning_rate)
 
     def _update(self, batch: Batch) -> Metrics:
         loss = self.policy_loss(self.normalizer(batch.observations), batch.actions)

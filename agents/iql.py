@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -15,7 +13,6 @@ from balrl.agents.base import Agent, Metrics
 from balrl.agents.config import IQLConfig
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
-from balrl.config import Config
 from balrl.networks import QEnsemble, Value, polyak_update
 from balrl.policies import GaussianPolicy
 
@@ -34,27 +31,18 @@ class IQL(Agent):
 
     config_type = IQLConfig
 
-    def __init__(
-        self,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        config: Config | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(observation_space, action_space, config, device)
-        c: IQLConfig = self.config
+    def _build(self, c: IQLConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
-        with torch.device(self.device):
-            self.balance = make_balance(c.balance, observation_dim)
-            self.policy = GaussianPolicy(
-                observation_dim + self.balance.embedding_dim,
-                action_dim,
-                c.hidden,
-                c.log_std_range,
-                c.dropout,
-            )
-            self.value = Value(observation_dim, c.hidden, c.layer_norm)
-            self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
+        self.balance = make_balance(c.balance, observation_dim)
+        self.policy = GaussianPolicy(
+            observation_dim + self.balance.embedding_dim,
+            action_dim,
+            c.hidden,
+            c.log_std_range,
+            c.dropout,
+        )
+        self.value = Value(observation_dim, c.hidden, c.layer_norm)
+        self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
             "value": adam(self.value.parameters(), c.value_learning_rate),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +13,6 @@ from balrl.agents.base import Agent, Metrics
 from balrl.agents.config import SACConfig
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
-from balrl.config import Config
 from balrl.networks import QEnsemble, polyak_update
 from balrl.policies import TanhGaussianPolicy
 
@@ -33,24 +30,15 @@ class SAC(Agent):
 
     config_type = SACConfig
 
-    def __init__(
-        self,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        config: Config | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(observation_space, action_space, config, device)
-        c: SACConfig = self.config
+    def _build(self, c: SACConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
         self.target_entropy = -float(action_dim) if c.target_entropy is None else c.target_entropy
-        with torch.device(self.device):
-            self.balance = make_balance(c.balance, observation_dim)
-            self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
-            self.policy = TanhGaussianPolicy(
-                observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.log_std_range
-            )
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
+        self.balance = make_balance(c.balance, observation_dim)
+        self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
+        self.policy = TanhGaussianPolicy(
+            observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.log_std_range
+        )
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
             "critic": adam(self.critic.parameters(), c.critic_learning_rate),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ class Trainer:
         """Write a checkpoint, named after the step unless a name is given."""
         p, parts = self.progress, self.parts
         self._tick()
-        p.metrics = {key: float(value) for key, value in p.metrics.items()}
+        p.metrics = {key: float(value) for key, value in p.metrics.items() if math.isfinite(value)}
         self.tracker.write_csv()
         collector, replay = parts.collector, parts.replay
         env_state = getattr(collector.env, "state_dict", None) if collector else None
@@ -268,11 +269,9 @@ class Trainer:
 
     def _log(self) -> None:
         p = self.progress
-        elapsed = self._tick()
-        record: dict[str, Any] = {**p.metrics, "time/updates": p.updates, "time/env_steps": p.env_steps}
-        if elapsed > 0:
-            record["time/phase_seconds"] = p.seconds[p.phase]
-        self.tracker.log(p.step, p.phase, record)
+        self._tick()
+        times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
+        self.tracker.log(p.step, p.phase, {**p.metrics, **{f"time/{key}": value for key, value in times.items()}})
 
     def _evaluate(self) -> None:
         p = self.progress
@@ -290,13 +289,12 @@ class Trainer:
         self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
         self.parts.display.evaluated(record)
 
-    def _tick(self) -> float:
-        """Add the wall time since the last call to the phase's; return it."""
+    def _tick(self) -> None:
+        """Add the wall time since the last call to the phase's."""
         now = time.perf_counter()
-        elapsed, self._clock = now - self._clock, now
         seconds = self.progress.seconds
-        seconds[self.progress.phase] = seconds.get(self.progress.phase, 0.0) + elapsed
-        return elapsed
+        seconds[self.progress.phase] = seconds.get(self.progress.phase, 0.0) + now - self._clock
+        self._clock = now
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -42,7 +42,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, sc
             axis.set_visible(False)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(_short_number))
-    score.set_title(title, loc="left", fontsize=11, pad=22)
+    score.set_title(title, loc="left", fontsize=11, pad=32)
     figure.savefig(path)
 
 
