@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from balrl import __version__
-from balrl.errors import UserError
+from balrl.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 DESCRIPTION = "From logged experience to a policy, and on to a better one online, without collapse."
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options, rest) or 0)
     except UserError as error:
         print(f"balrl: {error}", file=sys.stderr)
-        return 2
+        return EXIT_MISTAKE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("balrl: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from balrl.errors import UserError
+from balrl.errors import EXIT_INTERRUPTED, UserError
 
 USAGE = """balrl train --preset PRESET [--dataset FILE] [--env ID] [KEY=VALUE | --KEY VALUE …]
        balrl train --config FILE [KEY=VALUE …]
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
             result = train(config, options.run_dir, display)
     if not result.finished:
         print(f"stopped and saved; go on with: balrl train --resume {result.run_dir}")
-        return 130
+        return EXIT_INTERRUPTED
     print(f"done: {result.run_dir}")
     return 0
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
 
 class UserError(Exception):
     """A mistake in a file, a path, a setting or a name.

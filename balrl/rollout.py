@@ -63,7 +63,7 @@ class Collector:
         self.spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.num_envs = env.num_envs
-        self._takes_tensors = hasattr(env, "device")
+        self._takes_tensors = bool(env.metadata.get("tensors", False))
         self.start(seed)
 
     def start(self, seed: int | None = None) -> None:
@@ -153,17 +153,17 @@ class Collector:
         return last
 
     def _count_success(self, infos: Mapping[str, Any], done: Tensor) -> None:
-        for source in (infos, infos.get("final_info")):
-            if not isinstance(source, Mapping):
-                continue
-            key = next((k for k in SUCCESS_KEYS if k in source), None)
-            if key is None:
-                continue
-            self.reports_success = True
-            flags = self._tensor(
-                np.asarray(source[key], bool) if not isinstance(source[key], Tensor) else source[key],
-                torch.bool,
-            )
-            if source is infos and self.mode == AutoresetMode.SAME_STEP and not isinstance(source[key], Tensor):
-                flags = flags & ~done  # these belong to the new episode; the ended one's are in final_info
-            self.success = self.success | flags
+        running, ended = self._success_in(infos), self._success_in(infos.get("final_info"))
+        if running is not None and self.mode == AutoresetMode.SAME_STEP and not self._takes_tensors:
+            running = running & ~done  # Gymnasium's: where an episode ended, this is already the new one's
+        for flags in (running, ended):
+            if flags is not None:
+                self.reports_success = True
+                self.success = self.success | flags
+
+    def _success_in(self, source: Any) -> Tensor | None:
+        key = next((k for k in SUCCESS_KEYS if k in source), None) if isinstance(source, Mapping) else None
+        if key is None:
+            return None
+        values = source[key]
+        return self._tensor(values if isinstance(values, Tensor) else np.asarray(values, bool), torch.bool)

@@ -24,7 +24,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     `observe`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "tensors": True}  # noqa: RUF012
 
     def __init__(
         self,

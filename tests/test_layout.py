@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -101,3 +102,24 @@ def test_the_wheel(tmp_path: Path) -> None:
     assert {"balrl/py.typed", "balrl/agents/iql.py", "balrl/envs/point_maze.py", "balrl/configs/iql/locomotion.yaml",
             "balrl/data/d4rl_ref_scores.csv"} <= set(names)  # fmt: skip
     assert len(names) == len(set(names))
+
+
+def test_a_checkout_without_symbolic_links_works(tmp_path: Path) -> None:
+    """As on systems where git writes links as text files."""
+    for folder in ("balrl", *MOVED):
+        for file in (ROOT / folder).rglob("*"):
+            inside_link = folder == "balrl" and file.relative_to(ROOT / "balrl").parts[0] in MOVED
+            if file.is_file() and not inside_link and "__pycache__" not in file.parts:
+                target = tmp_path / file.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+    for name in MOVED:
+        (tmp_path / "balrl" / name).write_text(f"../{name}")
+    code = "import balrl.agents.config, balrl.envs, balrl.presets as p; print(balrl.agents.config.__file__, p.preset_names())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "agents" / "config.py") in done.stdout
+    assert "iql/locomotion" in done.stdout
