@@ -115,7 +115,7 @@ def test_a_checkout_without_symbolic_links_works(tmp_path: Path) -> None:
                 target.write_bytes(file.read_bytes())
     for name in MOVED:
         (tmp_path / "balrl" / name).write_text(f"../{name}")
-    code = "import balrl.agents.config, balrl.envs, balrl.presets as p; print(balrl.agents.config.__file__, p.preset_names())"
+    code = "import balrl.agents.config as c, balrl.envs, balrl.presets as p; print(c.__file__, p.preset_names())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
