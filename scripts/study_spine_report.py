@@ -32,6 +32,7 @@ def keep(run_dir: Path, target: Path) -> bool:
     summary = json.loads(summary_file.read_text())
     if not summary["finished"]:
         return False
+    summary["dataset"] = Path(str(summary["dataset"])).name  # where the file lay is nobody's business
     evaluations = json.loads((run_dir / "evaluations.json").read_text())
     for record in evaluations:
         del record["lengths"]
