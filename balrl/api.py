@@ -98,8 +98,11 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
     _is_writable(path)
     display = display or SilentDisplay()
     checkpoint, state = newest_readable(path, display.notice)
-    if state and state["progress"]["phase"] == "done":
-        return RunResult(path, True, json.loads((path / "summary.json").read_text(encoding="utf-8")))
+    summary_file = path / "summary.json"
+    if state and state["progress"]["phase"] == "done" and summary_file.exists():
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        if summary["finished"]:
+            return RunResult(path, True, summary)
     parts = make_parts(stored, display)
     if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")

@@ -39,7 +39,7 @@ def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: Rep
 def _draw_balance_map(
     path: Path, agent: Agent, balance: BalanceModel, offline: ReplayBuffer | None, env: PointMazeVectorEnv
 ) -> None:
-    _, _, chosen = balance_on_grid(agent, balance, env)
+    chosen = _balance_on_grid(agent, balance, env)
     coverage = np.zeros(chosen.shape)
     if offline is not None:
         positions = env.states_of(offline.gather(torch.arange(len(offline), device=offline.device)).observations)
@@ -50,8 +50,8 @@ def _draw_balance_map(
     draw_balance_map(path, env.walls.cpu().numpy(), goal, chosen, coverage, bounds)
 
 
-def balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv) -> tuple[Array, Array, Array]:
-    """Return x, y and the chosen balance, each ``[rows · FINE, columns · FINE]``, of a body at rest in every place."""
+def _balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv) -> Array:
+    """Return the chosen balance ``[rows · FINE, columns · FINE]`` of a body at rest in every place."""
     rows, columns = env.walls.shape
     y, x = torch.meshgrid(
         (torch.arange(rows * FINE) + 0.5) / FINE, (torch.arange(columns * FINE) + 0.5) / FINE, indexing="ij"
@@ -59,5 +59,4 @@ def balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv
     states = torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)], -1).reshape(-1, 4)
     with torch.no_grad():
         observations = agent.normalizer(env.observe(states.to(env.device)).to(agent.device))
-        chosen = balance.mode(observations).cpu().numpy().reshape(x.shape)
-    return x.numpy(), y.numpy(), chosen
+        return balance.mode(observations).cpu().numpy().reshape(x.shape)

@@ -256,9 +256,9 @@ class Trainer:
         return 2 * torch.rand(shape, device=observations.device) - 1
 
     def _log_episodes(self, step: Step) -> None:
-        if self.parts.collector is None or not bool(step.done.any()):
-            return
         done = step.done
+        if not bool(done.any()):
+            return
         metrics = {
             "rollout/return": step.returns[done].mean(),
             "rollout/length": step.lengths[done].double().mean(),

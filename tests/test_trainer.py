@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -247,6 +248,14 @@ def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
     before = {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()}
     assert balrl.resume(whole_run).finished
     assert {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_killed_before_its_summary_gets_one_on_resume(whole_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole_run, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    assert balrl.resume(tmp_path / "run").finished
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["final"] == json.loads((whole_run / "summary.json").read_text())["final"]
 
 
 def test_a_damaged_checkpoint_is_passed_over(whole_run: Path, tmp_path: Path) -> None:
