@@ -20,7 +20,7 @@ from balrl.build import (
     reference_of,
     resolve_device,
 )
-from balrl.display import SilentDisplay
+from balrl.display import Display, SilentDisplay
 from balrl.errors import UserError
 from balrl.presets import TrainConfig, dump_config, load_config
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from balrl.agents.base import Agent
     from balrl.evaluation import Evaluation
     from balrl.tracking import Tracker
-    from balrl.trainer import Display, Trainer
+    from balrl.trainer import Trainer
 
 
 @dataclass(frozen=True)

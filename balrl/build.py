@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
     from balrl.data.reference import Reference
+    from balrl.display import Display
     from balrl.replay import ReplayBuffer, Sampler
     from balrl.spaces import SpaceAdapter
-    from balrl.trainer import Display, Parts
+    from balrl.trainer import Parts
 
 BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-halves")
 

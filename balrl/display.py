@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from balrl.progress import Progress as RunProgress
+
+
+class Display(Protocol):
+    """Shows a run's progress to a person."""
+
+    def update(self, progress: RunProgress, total: int) -> None: ...
+    def evaluated(self, record: Mapping[str, Any]) -> None: ...
+    def notice(self, message: str) -> None: ...
 
 
 def describe_evaluation(record: Mapping[str, Any]) -> str:

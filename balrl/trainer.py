@@ -24,6 +24,7 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
+from balrl.display import Display
 from balrl.evaluation import Evaluation
 from balrl.progress import PHASES, Progress
 from balrl.replay import ReplayBuffer, Sampler
@@ -45,14 +46,6 @@ class Trainable(Protocol):
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
     def progress(self) -> dict[str, Any]: ...
     def load_progress(self, progress: Mapping[str, Any]) -> None: ...
-
-
-class Display(Protocol):
-    """Shows a run's progress to a person."""
-
-    def update(self, progress: Progress, total: int) -> None: ...
-    def evaluated(self, record: Mapping[str, Any]) -> None: ...
-    def notice(self, message: str) -> None: ...
 
 
 @dataclass
