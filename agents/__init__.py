@@ -5,27 +5,41 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from balrl.agents.config import BCConfig, FixedBalance, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.config import (
+    BCConfig,
+    CalQLConfig,
+    CQLConfig,
+    FixedBalance,
+    IQLConfig,
+    SACConfig,
+    StateAdaptiveBalance,
+)
 
 if TYPE_CHECKING:
     from balrl.agents.base import Agent
     from balrl.agents.bc import BC
+    from balrl.agents.calql import CalQL
+    from balrl.agents.cql import CQL
     from balrl.agents.iql import IQL
     from balrl.agents.sac import SAC
 
 __all__ = [
     "BC",
+    "CQL",
     "IQL",
     "SAC",
     "Agent",
     "BCConfig",
+    "CQLConfig",
+    "CalQL",
+    "CalQLConfig",
     "FixedBalance",
     "IQLConfig",
     "SACConfig",
     "StateAdaptiveBalance",
 ]
 
-_MODULES = {"Agent": "base", "BC": "bc", "IQL": "iql", "SAC": "sac"}
+_MODULES = {"Agent": "base", "BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "SAC": "sac"}
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,10 @@ class Balance(nn.Module, ABC):
         """Return the coefficients ``[B]`` to act with."""
 
     @abstractmethod
+    def weight(self, coefficients: Tensor) -> Tensor:
+        """Return what a loss is weighted with ``[B]`` under these coefficients."""
+
+    @abstractmethod
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
 
@@ -64,6 +68,9 @@ class ConstantBalance(Balance):
 
     def mode(self, observations: Tensor) -> Tensor:
         return observations.new_full(observations.shape[:-1], self.coefficient)
+
+    def weight(self, coefficients: Tensor) -> Tensor:
+        return coefficients
 
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         return observations
@@ -113,6 +120,9 @@ class BalanceModel(Balance):
 
     def mode(self, observations: Tensor) -> Tensor:
         return self._scale(torch.tanh(self.mean(self.trunk(observations)).squeeze(-1)))
+
+    def weight(self, coefficients: Tensor) -> Tensor:
+        return coefficients / self.config.unit
 
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         return torch.cat([observations, sinusoidal_embedding(coefficients, self.embedding_dim)], -1)

@@ -33,8 +33,6 @@ class Agent(nn.Module, ABC):
     """
 
     config_type: ClassVar[type[Config]]
-    batch_fields: ClassVar[tuple[str, ...]] = ()
-    """The optional fields of `Batch` that `update` needs."""
 
     def __init__(
         self,
@@ -45,7 +43,7 @@ class Agent(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.config: Any = config if config is not None else self.config_type()
-        if not isinstance(self.config, self.config_type):
+        if type(self.config) is not self.config_type:
             raise TypeError(
                 f"{type(self).__name__} takes a {self.config_type.__name__}, got {type(self.config).__name__}"
             )
@@ -53,6 +51,7 @@ class Agent(nn.Module, ABC):
         self.spaces = SpaceAdapter(observation_space, action_space)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
         self.policy: Any = None
+        self.critic: Any = None
         self.balance: Any = None
         self.optimizers: dict[str, torch.optim.Adam] = {}
         self.phase: Phase = "offline"
@@ -65,10 +64,32 @@ class Agent(nn.Module, ABC):
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
         self.phase, self.phase_updates, self.phase_length = phase, 0, length
 
+    def fields_in(self, phase: Phase) -> tuple[str, ...]:
+        """Return the optional fields of `Batch` that updates in a phase need."""
+        return ()
+
     def update(self, batch: Batch) -> Metrics:
         """Take one step on B rows and return what is worth watching, as detached scalars on the device."""
         self.phase_updates += 1
         return self._update(batch)
+
+    def update_utd(self, batch: Batch, utd: int) -> Metrics:
+        """Take `utd` updates on ``utd · B`` rows, each on its own B.
+
+        Algorithms whose policy follows the critics' gradient take `utd` critic steps and then one policy step instead.
+        """
+        metrics: Metrics = {}
+        for part in batch.split(utd):
+            metrics |= self.update(part)
+        return metrics
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Take one step of the critics (and what they rest on) alone, the policy frozen.
+
+        Raises:
+            NotImplementedError: for an agent without critics.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no critic")
 
     @abstractmethod
     def _build(self, c: Any) -> None:
@@ -96,9 +117,7 @@ class Agent(nn.Module, ABC):
                 )
             balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
             balance = balance.expand(observations.shape[0])
-        inputs = self.normalizer(observations)
-        if self.balance is not None:
-            inputs = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
+        inputs = self._acting_inputs(observations, balance)
         actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]
         return actions.clamp(-1, 1)
 
@@ -120,6 +139,36 @@ class Agent(nn.Module, ABC):
         actions = self.spaces.to_environment(self.act(batch, deterministic, balance).cpu().numpy())
         actions = actions.astype(self.spaces.action_space.dtype)
         return (actions[0] if flat.ndim == 1 else actions), state
+
+    @torch.no_grad()
+    def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return mean and log standard deviation ``[B, action_dim]`` of the acting policy's normal distribution.
+
+        Before the tanh, where there is one. None for a deterministic policy.
+        """
+        found = self.policy(self._acting_inputs(observations))
+        if isinstance(found, Tensor):
+            return None
+        mean, log_std = found
+        return mean, log_std.expand_as(mean)
+
+    @torch.no_grad()
+    def q_values(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """Return Q ``[members, B]`` of raw observations and actions in [-1, 1]; None without critics."""
+        return None if self.critic is None else self.critic(self.normalizer(observations), actions)
+
+    @torch.no_grad()
+    def td_target(self, batch: Batch) -> Tensor | None:
+        """Return the target ``[B]`` that Q is moved to, without its randomness; None without critics."""
+        return None
+
+    def _acting_inputs(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
+        """Return the policy's input for raw observations, under a balance ``[B]`` or the one that it picks to act."""
+        inputs: Tensor = self.normalizer(observations)
+        if self.balance is None:
+            return inputs
+        conditioned: Tensor = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
+        return conditioned
 
     def progress(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as plain JSON types."""

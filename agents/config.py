@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -41,6 +41,12 @@ class StateAdaptiveBalance(Config):
     kind: Literal["state-adaptive"] = "state-adaptive"
     minimum: float = Field(gt=0, description="smallest balance: most constraint")
     maximum: float = Field(gt=0, description="largest balance: most improvement")
+    unit: float = Field(
+        1.0,
+        gt=0,
+        description="losses are weighted with the balance over this; with 3, a family over [1, 5] that IQL trained "
+        "weighs SAC's Q by 1/3 to 5/3",
+    )
     embedding_dim: int = Field(6, ge=2, multiple_of=2, description="width of the sinusoidal embedding")
     hidden: Widths = Field((256, 256), description="hidden layers of the balance model")
     learning_rate: Rate = Field(3e-4, description="of the balance model and its temperature")
@@ -95,23 +101,95 @@ class IQLConfig(Config):
     log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
 
 
-class SACConfig(Config):
-    """Soft actor-critic."""
+class SoftActorCriticConfig(Config):
+    """What soft actor-critic and everything built on it share."""
 
-    name: Literal["sac"] = "sac"
+    name: str
     balance: BalanceConfig = Field(FixedBalance(1.0), description="weight of Q in the policy loss")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
     polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
-    hidden: Widths = Field((256, 256), description="hidden layers of policy and critics")
-    critics: int = Field(2, ge=1, description="members of the Q-ensemble; targets take their minimum")
+    policy: Literal["tanh-gaussian", "gaussian"] = Field(
+        "tanh-gaussian", description="squashed; or IQL's, not squashed, to go on from an IQL checkpoint"
+    )
+    hidden: Widths = Field((256, 256), description="hidden layers of the policy")
+    critic_hidden: Widths | None = Field(None, description="hidden layers of the critics; default: as the policy's")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble")
+    target_subset: int | None = Field(
+        None, ge=1, description="random members per update whose minimum is the target (REDQ); default: all"
+    )
+    subset_replacement: bool = Field(False, description="draw that subset with replacement, as the WSRL release does")
+    policy_q: Literal["minimum", "mean"] = Field("minimum", description="of the members, in the policy loss")
     layer_norm: bool = Field(False, description="layer normalisation in the critics")
+    policy_layer_norm: bool = Field(False, description="and in the policy")
     backup_entropy: bool = Field(True, description="subtract the entropy term from the target")
+    policy_batch: Literal["all", "last"] = Field(
+        "all",
+        description="rows that a policy step after several critic steps sees: all of theirs, or the last batch",
+    )
     policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
     critic_learning_rate: Rate = Field(3e-4, description="for the critics")
     temperature_learning_rate: Rate = Field(3e-4, description="for the temperature")
     initial_temperature: float = Field(1.0, gt=0, description="before it is learned")
-    target_entropy: float | None = Field(None, description="in nats; default: minus the number of action dimensions")
+    target_entropy: float | None = Field(
+        None, description="in nats; default: the next setting times the action dimensions"
+    )
+    target_entropy_per_dimension: float = Field(-1.0, description="in nats per action dimension")
+    state_dependent_std: bool = Field(True, description="the policy's standard deviation depends on the state")
     log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
+    @model_validator(mode="after")
+    def _subset_fits(self) -> Self:
+        if self.target_subset is not None and self.target_subset > self.critics:
+            raise ValueError(f"target_subset {self.target_subset} is more than the {self.critics} critics")
+        return self
 
-AgentConfig = Annotated[BCConfig | IQLConfig | SACConfig, Field(discriminator="name")]
+
+class SACConfig(SoftActorCriticConfig):
+    """Soft actor-critic; with an ensemble and a subset REDQ, with retained data RLPD, from a checkpoint WSRL."""
+
+    name: Literal["sac"] = "sac"
+
+
+class CQLConfig(SoftActorCriticConfig):
+    """Conservative Q-learning."""
+
+    name: Literal["cql"] = "cql"
+    alpha: float = Field(5.0, gt=0, description="weight of the conservative penalty; its start where it is learned")
+    target_gap: float | None = Field(
+        None, description="learn alpha so that the penalty stays at this gap (Lagrange); default: alpha is fixed"
+    )
+    alpha_learning_rate: Rate = Field(3e-4, description="of a learned alpha")
+    alpha_form: Literal["softplus", "exp"] = Field(
+        "softplus", description="of a learned alpha; exp is the JAX releases': clip(exp(x), 0, 1e6) times alpha"
+    )
+    sampled_actions: int = Field(10, ge=1, description="per state, of each kind: uniform, from π(s), from π(s')")
+    importance_sampling: bool = Field(True, description="correct the sampled actions' Q by their log-densities")
+    penalty_temperature: float = Field(1.0, gt=0, description="of the log-sum-exp")
+    penalty_members: int | None = Field(
+        None, ge=1, description="random critics per update that the penalty is applied to; default: all"
+    )
+    max_target_actions: int = Field(1, ge=1, description="sampled next actions of which the target takes the best")
+    max_target_online: bool = Field(False, description="also in fine-tuning")
+    conservative_online: bool = Field(True, description="keep the penalty in fine-tuning; off for WSRL")
+    target_balance: Literal["own", "current"] = Field(
+        "own",
+        description="a family's next actions see a balance of their own state, or the current state's",
+    )
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> Self:
+        if self.penalty_members is not None and self.penalty_members > self.critics:
+            raise ValueError(f"penalty_members {self.penalty_members} is more than the {self.critics} critics")
+        return self
+
+
+class CalQLConfig(CQLConfig):
+    """Calibrated Q-learning."""
+
+    name: Literal["calql"] = "calql"  # type: ignore[assignment]
+
+
+AgentConfig = Annotated[
+    BCConfig | IQLConfig | SACConfig | CQLConfig | CalQLConfig,
+    Field(discriminator="name"),
+]

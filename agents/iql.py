@@ -53,38 +53,38 @@ class IQL(Agent):
 
     def _update(self, batch: Batch) -> Metrics:
         observations = self.normalizer(batch.observations)
-        next_observations = self.normalizer(batch.next_observations)
         balance = self.balance.sample(observations, self.phase == "online")
-        with torch.no_grad():
-            target_q = self.target_critic(observations, batch.actions).amin(-2)
+        target_q, metrics = self._step_value(observations, batch.actions)
 
-        value_loss, value = self.value_loss(observations, target_q)
-        descend(self.optimizers["value"], value_loss)
-
-        balance_metrics = {}
         if self.phase_updates % self.balance.every == 0:
-            balance_metrics = self.balance.update(observations, lambda b: self.improvement(observations, b))
+            metrics |= self.balance.update(observations, lambda b: self.improvement(observations, b))
 
         with torch.no_grad():
             advantages = target_q - self.value(observations)
         policy_loss = self.policy_loss(observations, batch.actions, advantages, balance)
         self._schedule_policy_learning_rate()
         descend(self.optimizers["policy"], policy_loss)
+        metrics |= {"policy/loss": policy_loss.detach(), "policy/advantage": advantages.mean(-1)}
 
-        critic_loss, q = self.critic_loss(
-            observations, batch.actions, batch.rewards, next_observations, batch.terminated
-        )
-        descend(self.optimizers["critic"], critic_loss)
+        return metrics | self._step_critic(batch)
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Take one step of V and of the critics, the policy frozen."""
+        _, metrics = self._step_value(self.normalizer(batch.observations), batch.actions)
+        return metrics | self._step_critic(batch)
+
+    def _step_value(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Metrics]:
+        with torch.no_grad():
+            target_q = self.target_critic(observations, actions).amin(-2)
+        loss, value = self.value_loss(observations, target_q)
+        descend(self.optimizers["value"], loss)
+        return target_q, {"value/loss": loss.detach(), "value/mean": value.mean(-1)}
+
+    def _step_critic(self, batch: Batch) -> Metrics:
+        loss, q = self.critic_loss(batch)
+        descend(self.optimizers["critic"], loss)
         polyak_update(self.target_critic, self.critic, self.config.polyak)
-        return {
-            "value/loss": value_loss.detach(),
-            "value/mean": value.mean(-1),
-            "policy/loss": policy_loss.detach(),
-            "policy/advantage": advantages.mean(-1),
-            "critic/loss": critic_loss.detach(),
-            "critic/q": q.mean((-2, -1)),
-            **balance_metrics,
-        }
+        return {"critic/loss": loss.detach(), "critic/q": q.mean((-2, -1))}
 
     def value_loss(self, observations: Tensor, target_q: Tensor) -> tuple[Tensor, Tensor]:
         """Return the expectile loss ``[]`` towards ``target_q [B]`` and the values ``[B]``, detached."""
@@ -100,23 +100,20 @@ class IQL(Agent):
 
     def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
-        weights = (balance * advantages).exp().clamp(max=self.config.max_weight)
+        weights = (self.balance.weight(balance) * advantages).exp().clamp(max=self.config.max_weight)
         inputs = self.balance.condition(observations, balance)
         return -(weights * self.policy.log_prob(inputs, actions, dropout=True)).mean(-1)
 
-    def critic_loss(
-        self,
-        observations: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_observations: Tensor,
-        terminated: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
-        with torch.no_grad():
-            target = rewards + self.config.discount * self.value(next_observations).masked_fill(terminated, 0)
-        q = self.critic(observations, actions)
-        return (target - q).square().mean(-1).sum(-1), q.detach()
+        q = self.critic(self.normalizer(batch.observations), batch.actions)
+        return (self.td_target(batch) - q).square().mean(-1).sum(-1), q.detach()
+
+    @torch.no_grad()
+    def td_target(self, batch: Batch) -> Tensor:
+        """Return ``r + γ (1 − d) V(s')`` ``[B]``."""
+        value = self.value(self.normalizer(batch.next_observations)).masked_fill(batch.terminated, 0)
+        return batch.rewards + self.config.discount * value
 
     def _schedule_policy_learning_rate(self) -> None:
         scale = 1.0

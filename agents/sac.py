@@ -1,43 +1,47 @@
-"""Soft actor-critic."""
+"""Soft actor-critic with an ensemble of critics; REDQ, RLPD and WSRL's online agent are settings of it."""
 
 from __future__ import annotations
 
 import copy
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from balrl.agents.balance import make_balance
 from balrl.agents.base import Agent, Metrics
-from balrl.agents.config import SACConfig
+from balrl.agents.config import SACConfig, SoftActorCriticConfig
 from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
+from balrl.config import Config
 from balrl.networks import QEnsemble, polyak_update
-from balrl.policies import TanhGaussianPolicy
+from balrl.policies import GaussianPolicy, TanhGaussianPolicy
 
 
 class SAC(Agent):
     """Soft actor-critic (Haarnoja et al., arXiv 1801.01290 and 1812.05905).
 
-    - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) (min_j Q_target,j(s', a') − α log π(a'|s')) − Q_i(s, a))² ]``.
-    - Policy: ``L_π = E[ α log π(a|s) − β min_i Q_i(s, a) ]``, ``a ~ π`` reparameterised, with the new critics.
+    - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) (min_j Q_target,j(s', a') − α log π(a'|s')) − Q_i(s, a))² ]``; ``j`` runs
+      over all members, or over a random subset that is drawn anew for every update (REDQ, arXiv 2101.05982).
+    - Policy: ``L_π = E[ α log π(a|s) − β min_i Q_i(s, a) ]``, ``a ~ π`` reparameterised, with the new critics; the
+      mean over all members in place of their minimum is an option.
     - Temperature: ``L_α = −log α · (log π(a|s) + H_target)``, from the policy step's own sample.
 
     β comes from the balance: ``FixedBalance(1.0)`` is SAC. With a state-adaptive one each state that a loss visits gets
     its own β, uniform in the offline phase and from the balance model online (arXiv 2310.17966).
     """
 
-    config_type = SACConfig
+    config_type: ClassVar[type[Config]] = SACConfig
 
-    def _build(self, c: SACConfig) -> None:
+    def _build(self, c: SoftActorCriticConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
-        self.target_entropy = -float(action_dim) if c.target_entropy is None else c.target_entropy
-        self.balance = make_balance(c.balance, observation_dim)
-        self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
-        self.policy = TanhGaussianPolicy(
-            observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.log_std_range
+        self.target_entropy = (
+            c.target_entropy_per_dimension * action_dim if c.target_entropy is None else c.target_entropy
         )
+        self.balance = make_balance(c.balance, observation_dim)
+        self.critic = QEnsemble(observation_dim, action_dim, c.critic_hidden or c.hidden, c.critics, c.layer_norm)
+        self.policy = self._make_policy(c, observation_dim + self.balance.embedding_dim, action_dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
@@ -48,29 +52,42 @@ class SAC(Agent):
         }
 
     def _update(self, batch: Batch) -> Metrics:
+        return self._step(batch, 1)
+
+    def update_utd(self, batch: Batch, utd: int) -> Metrics:
+        """Take `utd` critic steps, each on its own B of ``utd · B`` rows, and then one policy step.
+
+        The policy's step sees the critics after their steps, and all rows (or the last B, by `policy_batch`).
+        """
+        self.phase_updates += 1
+        return self._step(batch, utd)
+
+    def _step(self, batch: Batch, utd: int) -> Metrics:
+        parts = batch.split(utd)
+        metrics: Metrics = {}
+        for part in parts:
+            metrics = self.update_critic(part)
+        return metrics | self.update_policy(batch if self.config.policy_batch == "all" else parts[-1])
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Take one step of the critics and move the target critics towards them."""
+        loss, metrics = self.critic_loss(batch)
+        descend(self.optimizers["critic"], loss)
+        polyak_update(self.target_critic, self.critic, self.config.polyak)
+        return metrics
+
+    def update_policy(self, batch: Batch) -> Metrics:
+        """Take one step of the balance model where it is due, of the policy and of the temperature."""
         observations = self.normalizer(batch.observations)
-        next_observations = self.normalizer(batch.next_observations)
-        online = self.phase == "online"
-        balance = self.balance.sample(observations, online)
-
-        critic_loss, q = self.critic_loss(
-            observations, batch.actions, batch.rewards, next_observations, batch.terminated
-        )
-        descend(self.optimizers["critic"], critic_loss)
-
+        balance = self.balance.sample(observations, self.phase == "online")
         balance_metrics = {}
         if self.phase_updates % self.balance.every == 0:
             balance_metrics = self.balance.update(observations, lambda b: self.improvement(observations, b))
-
-        policy_loss, log_prob = self.policy_loss(observations, balance)
-        descend(self.optimizers["policy"], policy_loss)
-        temperature_loss = self.temperature_loss(log_prob)
-        descend(self.optimizers["temperature"], temperature_loss)
-        polyak_update(self.target_critic, self.critic, self.config.polyak)
+        loss, log_prob = self.policy_loss(observations, balance)
+        descend(self.optimizers["policy"], loss)
+        descend(self.optimizers["temperature"], self.temperature_loss(log_prob))
         return {
-            "critic/loss": critic_loss.detach(),
-            "critic/q": q.mean((-2, -1)),
-            "policy/loss": policy_loss.detach(),
+            "policy/loss": loss.detach(),
             "policy/entropy": -log_prob.mean(-1),
             "policy/temperature": self.temperature,
             **balance_metrics,
@@ -81,37 +98,80 @@ class SAC(Agent):
         """α, detached."""
         return self.log_temperature.detach().exp()
 
-    def critic_loss(
-        self,
-        observations: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        next_observations: Tensor,
-        terminated: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the soft temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
-        with torch.no_grad():
-            next_balance = self.balance.sample(next_observations, self.phase == "online")
-            inputs = self.balance.condition(next_observations, next_balance)
-            next_actions, log_prob = self.policy.sample(inputs)
-            next_value = self.target_critic(next_observations, next_actions).amin(-2)
-            if self.config.backup_entropy:
-                next_value = next_value - self.temperature * log_prob
-            target = rewards + self.config.discount * next_value.masked_fill(terminated, 0)
-        q = self.critic(observations, actions)
-        return (target - q).square().mean(-1).sum(-1), q.detach()
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Return the critics' loss ``[]``, summed over members, and what is worth watching of it."""
+        observations = self.normalizer(batch.observations)
+        next_observations = self.normalizer(batch.next_observations)
+        target = batch.rewards + self.config.discount * self.next_value(
+            next_observations, observations, self._random_members(self.config.target_subset)
+        ).masked_fill(batch.terminated, 0)
+        q = self.critic(observations, batch.actions)
+        loss = (target - q).square().mean(-1).sum(-1)
+        return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean((-2, -1))}
+
+    @torch.no_grad()
+    def next_value(self, next_observations: Tensor, observations: Tensor, members: Tensor | None) -> Tensor:
+        """Return the soft value ``[B]`` of the next observations under a sampled action and some target critics.
+
+        `observations` are the current ones, for algorithms that condition the next action on them.
+        """
+        actions, log_prob = self._sample(self._conditioned(next_observations))
+        value = self.target_critic(next_observations, actions, members).amin(-2)
+        return value - self.temperature * log_prob if self.config.backup_entropy else value
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
-        """Return ``min_i Q_i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
-        actions, _ = self.policy.sample(self.balance.condition(observations, balance))
-        return self.critic(observations, actions).amin(-2)
+        """Return Q ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
+        actions, _ = self._sample(self.balance.condition(observations, balance))
+        return self._policy_q(observations, actions)
 
     def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the policy loss ``[]`` for balances ``[B]``, and its actions' log-probabilities ``[B]``, detached."""
-        actions, log_prob = self.policy.sample(self.balance.condition(observations, balance))
-        q = self.critic(observations, actions).amin(-2)
-        return (self.temperature * log_prob - balance * q).mean(-1), log_prob.detach()
+        actions, log_prob = self._sample(self.balance.condition(observations, balance))
+        q = self._policy_q(observations, actions)
+        return (self.temperature * log_prob - self.balance.weight(balance) * q).mean(-1), log_prob.detach()
 
     def temperature_loss(self, log_prob: Tensor) -> Tensor:
         """Return the temperature's loss ``[]`` for log-probabilities ``[B]``."""
         return -(self.log_temperature * (log_prob + self.target_entropy)).mean(-1)
+
+    @torch.no_grad()
+    def td_target(self, batch: Batch) -> Tensor:
+        """Return ``r + γ (1 − d) min_j Q_target,j(s', mode of π(·|s'))`` ``[B]``."""
+        observations = self.normalizer(batch.next_observations)
+        actions = self.act(batch.next_observations, deterministic=True)
+        value = self.target_critic(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
+        return batch.rewards + self.config.discount * value
+
+    def _sample(self, inputs: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return actions in [-1, 1] and log-probabilities; a policy that is not squashed keeps the unclipped ones."""
+        actions, log_prob = self.policy.sample(inputs, count)
+        return actions.clamp(-1, 1), log_prob
+
+    def _policy_q(self, observations: Tensor, actions: Tensor) -> Tensor:
+        q = self.critic(observations, actions)
+        return q.mean(-2) if self.config.policy_q == "mean" else q.amin(-2)
+
+    def _conditioned(self, observations: Tensor) -> Tensor:
+        """Return the policy's input for normalised observations, each with a fresh balance of its own."""
+        return self.balance.condition(observations, self.balance.sample(observations, self.phase == "online"))
+
+    def _random_members(self, count: int | None) -> Tensor | None:
+        """Draw some of the critics; None means all of them."""
+        if count is None or count == self.config.critics:
+            return None
+        if self.config.subset_replacement:
+            return torch.randint(self.config.critics, (count,), device=self.device)
+        return torch.randperm(self.config.critics, device=self.device)[:count]
+
+    @staticmethod
+    def _make_policy(c: SoftActorCriticConfig, input_dim: int, action_dim: int) -> nn.Module:
+        if c.policy == "gaussian":
+            return GaussianPolicy(input_dim, action_dim, c.hidden, c.log_std_range, layer_norm=c.policy_layer_norm)
+        return TanhGaussianPolicy(
+            input_dim,
+            action_dim,
+            c.hidden,
+            c.log_std_range,
+            layer_norm=c.policy_layer_norm,
+            state_dependent_std=c.state_dependent_std,
+        )

@@ -103,7 +103,7 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
         if summary["finished"]:
             return RunResult(path, True, summary)
-    parts = make_parts(stored, display)
+    parts = make_parts(stored, display, state)
     if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
     offset = state["metrics_offset"] if state else 0
@@ -117,7 +117,7 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
     """Load the agent of a run (its newest checkpoint) or of a checkpoint directory. Nothing is unpickled."""
-    from balrl.checkpoint import load_state, load_tensors
+    from balrl.checkpoint import find_checkpoint, load_state, load_tensors
     from balrl.config import validate
     from balrl.spaces import space_from_json
 
@@ -155,7 +155,7 @@ def evaluate(
         seed: of the environments.
         balance: evaluate this member of the policy's family instead of the agent's own choice.
     """
-    from balrl.checkpoint import load_state
+    from balrl.checkpoint import find_checkpoint, load_state
     from balrl.evaluation import evaluate_policy
     from balrl.spaces import SpaceAdapter
 
@@ -201,36 +201,23 @@ def read_run_config(path: Path) -> TrainConfig:
     return load_config(file=path / "config.yaml")
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return `path` if it is a checkpoint, the newest checkpoint if it is a run."""
-    from balrl.checkpoint import STATE_FILE, list_checkpoints
-
-    if not path.exists():
-        raise UserError(f"'{path}' does not exist; expected a run or checkpoint directory")
-    if (path / STATE_FILE).is_file():
-        return path
-    found = list_checkpoints(path)
-    if not found:
-        raise UserError(f"'{path}' is neither a balrl run with a checkpoint nor a checkpoint directory")
-    return found[0]
-
-
 def _run(trainer: Trainer, config: TrainConfig) -> RunResult:
     from balrl.pictures import draw_pictures
     from balrl.report.summary import write_summary
 
     path, parts = trainer.run_dir, trainer.parts
-    finished = False
+    outcome = "interrupted"
     try:
         with _stops_on_interrupt(trainer):
-            finished = trainer.run()
+            outcome = trainer.run()
     finally:
         identity = parts.identity
-        summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], finished)
-        trainer.tracker.close({"final": summary["final"], "best": summary["best"]}, 0 if finished else 1)
+        summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], outcome)
+        shown = {key: summary[key] for key in ("final", "best", "switch")}
+        trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
         parts.close()
         draw_pictures(path, config, cast("Agent", parts.agent), parts.offline)
-    return RunResult(path, finished, summary)
+    return RunResult(path, outcome == "finished", summary)
 
 
 def _start_tracker(config: TrainConfig, path: Path, display: Display, offset: int = 0) -> Tracker:

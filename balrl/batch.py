@@ -37,6 +37,20 @@ class Batch(NamedTuple):
         """Return the rows at a boolean or integer index."""
         return Batch(*(None if x is None else x[index] for x in self))  # type: ignore[arg-type]
 
+    def split(self, parts: int) -> list[Batch]:
+        """Return `parts` batches of consecutive rows, all of one size.
+
+        Raises:
+            ValueError: when the rows cannot be divided.
+        """
+        rows = self.rewards.shape[0]
+        if rows % parts:
+            raise ValueError(f"a batch of {rows} rows cannot be divided into {parts} equal parts")
+        if parts == 1:
+            return [self]
+        columns = [[None] * parts if x is None else x.chunk(parts) for x in self]
+        return [Batch(*values) for values in zip(*columns, strict=True)]
+
     def join(self, other: Batch) -> Batch:
         """Return this batch's rows followed by another's; optional fields that either lacks are left out."""
         pairs = zip(self, other, strict=True)

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from balrl.agents.base import Agent
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
+    from balrl.data.prepare import RewardTransform
     from balrl.data.reference import Reference
     from balrl.display import Display
+    from balrl.interaction import Interaction
     from balrl.replay import ReplayBuffer, Sampler
+    from balrl.returns import MonteCarlo
     from balrl.spaces import SpaceAdapter
     from balrl.trainer import Parts
 
@@ -137,7 +140,7 @@ def make_agent(
     """Build the agent that a configuration names."""
     import balrl.agents as agents
 
-    classes: Sequence[type[Agent]] = (agents.BC, agents.IQL, agents.SAC)
+    classes: Sequence[type[Agent]] = (agents.BC, agents.IQL, agents.SAC, agents.CQL, agents.CalQL)
     by_config = {cls.config_type: cls for cls in classes}
     return by_config[type(config)](observation_space, action_space, config, device)
 
@@ -150,8 +153,13 @@ def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Refer
     return Reference(own[0], own[1], env_id) if own else reference_for(env_id)
 
 
-def make_parts(config: TrainConfig, display: Display) -> Parts:
+def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] | None = None) -> Parts:
     """Put a run together: seed, environment, data, agent, replay, evaluation. Writes nothing.
+
+    Args:
+        config: of the run.
+        display: told what was assumed and what was taken over.
+        stored: the JSON part of the checkpoint that the run goes on from, if it does.
 
     Raises:
         UserError: when any of it does not fit together.
@@ -161,11 +169,20 @@ def make_parts(config: TrainConfig, display: Display) -> Parts:
     import numpy as np
     import torch
 
-    from balrl.data.prepare import observation_statistics, reward_transform, scale_actions, to_replay
+    from balrl.data.prepare import (
+        RewardTransform,
+        monte_carlo,
+        observation_statistics,
+        reward_transform,
+        scale_actions,
+        to_replay,
+    )
     from balrl.evaluation import evaluate_policy
-    from balrl.rollout import Collector
+    from balrl.instruments import SwitchInstruments
     from balrl.spaces import SpaceAdapter, space_to_json
     from balrl.trainer import Parts
+    from balrl.warm_start import read_source, take_over
+    from balrl.watchdog import Watchdog
 
     device = resolve_device(config.device)
     if config.threads:
@@ -174,31 +191,48 @@ def make_parts(config: TrainConfig, display: Display) -> Parts:
     np.random.seed(config.seed)  # noqa: NPY002
     torch.manual_seed(config.seed)
 
+    source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
     env = make_env(config.env, config.num_envs, device, config.env_kwargs)
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
     recorded = _load_checked(config, spaces, step_limit(env)) if config.dataset is not None else None
-    rewards = reward_transform(config.data, recorded)
+    if stored is not None:
+        rewards = RewardTransform(**stored["rewards"])
+    elif source is not None and source.rewards is not None and "critic" in config.init.parts:
+        rewards = source.rewards  # its critics know no other units
+    else:
+        rewards = reward_transform(config.data, recorded)
     dataset = None
     if recorded is not None:
         for note in recorded.notes:
             display.notice(f"{recorded.name}: {note}")
-        dataset = scale_actions(recorded.top_fraction(config.data.top_fraction), spaces)
+        dataset = scale_actions(recorded.top_fraction(config.data.top_fraction), spaces, config.data.action_limit)
 
     agent = make_agent(config.agent, env.single_observation_space, env.single_action_space, device)
     if config.data.normalize_observations:
-        if dataset is None:
+        if dataset is None and source is None:
             raise UserError("data.normalize_observations is on but the run has no dataset; set it to false")
-        mean, std = observation_statistics(dataset, config.data.normalization_eps)
-        agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
+        if dataset is not None:
+            mean, std = observation_statistics(dataset, config.data.normalization_eps)
+            agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
+    if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
+        raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
+    if source is not None:
+        for line in take_over(agent, source, config.init):
+            display.notice(line)
 
-    discount = getattr(config.agent, "discount", 1.0)
+    returns = monte_carlo(config.data, getattr(config.agent, "discount", 1.0), rewards)
     offline = None
     if dataset is not None:
-        offline = to_replay(dataset, rewards, agent.batch_fields, device=device, discount=discount)
-    collector, replay, sampler = None, None, None
+        offline = to_replay(dataset, rewards, agent.fields_in("offline"), device, returns)
+    interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
-        collector = Collector(env, device, config.seed)
-        replay, sampler = _make_online_replay(config, spaces, offline, device, agent.batch_fields)
+        interaction, sampler = _make_online(config, env, agent, offline, rewards, returns)
+    watchdog = Watchdog(config.watchdog, getattr(config.agent, "discount", 1.0))
+    probe = None
+    if offline is not None:
+        watchdog.see_rewards(offline.gather(torch.arange(len(offline), device=device)).rewards)
+        rows = torch.from_numpy(np.random.default_rng(config.seed).integers(len(offline), size=config.instruments.rows))
+        probe = offline.gather(rows.to(device))
 
     evaluation = config.evaluation
     eval_env = make_env(config.env, min(evaluation.num_envs, evaluation.episodes), device, config.env_kwargs)
@@ -210,11 +244,11 @@ def make_parts(config: TrainConfig, display: Display) -> Parts:
 
     return Parts(
         agent=agent,
-        collector=collector,
+        interaction=interaction,
         offline=offline,
-        replay=replay,
         sampler=sampler,
-        rewards=rewards,
+        instruments=SwitchInstruments(probe),
+        watchdog=watchdog,
         evaluate=lambda: evaluate_policy(
             lambda o: agent.act(o, deterministic=True),
             eval_env,
@@ -228,6 +262,7 @@ def make_parts(config: TrainConfig, display: Display) -> Parts:
             "config": config.model_dump(mode="json"),
             "observation_space": space_to_json(env.single_observation_space),
             "action_space": space_to_json(env.single_action_space),
+            "rewards": {"scale": rewards.scale, "bias": rewards.bias},
             "dataset_fingerprint": dataset.fingerprint() if dataset is not None else None,
         },
         close=close,
@@ -244,17 +279,21 @@ def _load_checked(config: TrainConfig, spaces: SpaceAdapter, limit: int | None) 
     return dataset
 
 
-def _make_online_replay(
+def _make_online(
     config: TrainConfig,
-    spaces: SpaceAdapter,
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    agent: Agent,
     offline: ReplayBuffer | None,
-    device: torch.device,
-    fields: tuple[str, ...],
-) -> tuple[ReplayBuffer, Sampler]:
-    """Return the buffer that interaction fills and what fine-tuning draws from."""
+    rewards: RewardTransform,
+    returns: MonteCarlo,
+) -> tuple[Interaction, Sampler]:
+    """Return what fills the online replay and what fine-tuning draws from."""
     import torch
 
+    from balrl.interaction import Interaction
     from balrl.replay import MixedReplay, ReplayBuffer
+    from balrl.returns import RunningEpisodes
+    from balrl.rollout import Collector
 
     retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
     appended = retained if config.finetune.retain == "append" else 0
@@ -270,9 +309,16 @@ def _make_online_replay(
             f"batch_size is {config.batch_size:,}, the replay will never hold more than {capacity:,} transitions: "
             "no update would be made"
         )
-    replay = ReplayBuffer(capacity, spaces.observation_dim, spaces.action_dim, device, fields)
+    fields = agent.fields_in("online")
+    replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
     if appended and offline is not None:
-        replay.add(offline.gather(torch.arange(appended, device=device)))
-    if config.finetune.retain == "mix" and offline is not None:
-        return replay, MixedReplay(offline, replay, config.finetune.offline_ratio)
-    return replay, replay
+        replay.add(offline.gather(torch.arange(appended, device=agent.device)))
+    interaction = Interaction(
+        Collector(env, agent.device, config.seed),
+        replay,
+        rewards,
+        RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
+    )
+    if config.finetune.retain == "ratio" and offline is not None:
+        return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
+    return interaction, replay

@@ -94,6 +94,18 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
+def find_checkpoint(path: Path) -> Path:
+    """Return `path` if it is a checkpoint, the newest checkpoint if it is a run."""
+    if not path.exists():
+        raise UserError(f"'{path}' does not exist; expected a run or checkpoint directory")
+    if (path / STATE_FILE).is_file():
+        return path
+    found = list_checkpoints(path)
+    if not found:
+        raise UserError(f"'{path}' is neither a balrl run with a checkpoint nor a checkpoint directory")
+    return found[0]
+
+
 def newest_readable(run_dir: Path, notice: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
     """Return the newest checkpoint whose files are all readable, and its state; None for both if there is none.
 

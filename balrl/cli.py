@@ -19,7 +19,7 @@ DESCRIPTION = "From logged experience to a policy, and on to a better one online
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb and return the exit code: 0, 2 for the user's mistake, 130 after an interruption."""
+    """Run a verb and return the exit code: 0, 2 for the user's mistake, 3 for divergence, 130 for an interruption."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.verb != "train":

@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from balrl.errors import EXIT_INTERRUPTED, UserError
+from balrl.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, UserError
 
 USAGE = """balrl train --preset PRESET [--dataset FILE] [--env ID] [KEY=VALUE | --KEY VALUE …]
        balrl train --config FILE [KEY=VALUE …]
        balrl train --resume RUN_DIR
+       balrl train --preset PRESET init.checkpoint=RUN_OR_CHECKPOINT
        balrl train --preset PRESET --help"""
 
 
@@ -23,6 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, help="a YAML file instead of a preset")
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with an interrupted run")
     parser.add_argument("--run-dir", type=Path, help="default: runs/<agent>-<task>-s<seed>-<time>")
+    parser.add_argument(
+        "--on-divergence", choices=("warn", "stop", "rollback"), help="what to do when the watchdog sees something"
+    )
     parser.add_argument("-h", "--help", action="store_true", help="with a preset: every setting and its value")
     options, rest = parser.parse_known_args(arguments)
     if options.help:
@@ -30,6 +34,8 @@ def run(arguments: Sequence[str]) -> int:
         _print_settings(options.preset, options.config, parse_settings(rest))
         return 0
     settings = parse_settings(rest)
+    if options.on_divergence:
+        settings["watchdog.on_divergence"] = options.on_divergence
 
     from rich.console import Console
 
@@ -55,6 +61,9 @@ def run(arguments: Sequence[str]) -> int:
         else:
             config = load_config(options.preset, options.config, settings)
             result = train(config, options.run_dir, display)
+    if result.summary["outcome"] == "diverged":
+        print(f"stopped, because it diverged: {result.run_dir}")
+        return EXIT_DIVERGED
     if not result.finished:
         print(f"stopped and saved; go on with: balrl train --resume {result.run_dir}")
         return EXIT_INTERRUPTED

@@ -41,6 +41,33 @@ class DataConfig(Config):
         ge=1,
         description="cut episodes here if the file has no timeouts; default: the environment's limit",
     )
+    action_limit: float = Field(1.0, gt=0, le=1, description="the data's actions are clipped to ± this share of bounds")
+    mc_truncation: Literal["sum", "last_reward", "none"] = Field(
+        "sum",
+        description="Monte-Carlo returns of truncated episodes: to the end of the recording, plus the last reward for "
+        "ever, or unknown",
+    )
+    mc_step_penalty: float | None = Field(
+        None, description="raw reward of a step without success in a sparse task; episodes of nothing else never ended"
+    )
+
+
+class InitConfig(Config):
+    """What a run starts from, besides nothing."""
+
+    checkpoint: str | None = Field(
+        None, description="run or checkpoint directory, or a stable-baselines3 SAC zip, whose weights are taken over"
+    )
+    parts: Literal["policy-and-critic", "policy", "critic", "neither"] = Field(
+        "policy-and-critic", description="which of them; the policy with its balance model and temperature"
+    )
+    optimizers: Literal["carry", "fresh"] = Field("carry", description="the moments of what is taken over")
+    fill_critics: Literal["none", "replicate", "fresh"] = Field(
+        "none", description="what to do where the ensemble is larger than the checkpoint's; none: refuse"
+    )
+    replicate_noise: float = Field(
+        0.01, ge=0, description="of replicated members, relative to each tensor's standard deviation"
+    )
 
 
 class PretrainConfig(Config):
@@ -51,22 +78,29 @@ class PretrainConfig(Config):
 
 
 class WarmupConfig(Config):
-    """Interaction without updates, between the phases."""
+    """What happens between the phases."""
 
-    steps: int = Field(0, ge=0, description="environment steps collected without updates; 0 skips the phase")
-    policy: Literal["agent", "random"] = Field("agent", description="who acts: the frozen agent, or uniform noise")
+    steps: int = Field(0, ge=0, description="environment steps, or logged transitions; 0 skips the phase")
+    kind: Literal["frozen-policy", "random", "offline-data", "critic-only"] = Field(
+        "frozen-policy",
+        description="who fills the replay: the frozen policy, uniform noise, a sub-sample of the logged data, or the "
+        "frozen policy while the critics are updated",
+    )
 
 
 class FinetuneConfig(Config):
     """Online phase."""
 
     steps: int = Field(0, ge=0, description="environment steps; 0 skips the phase")
-    utd_ratio: float = Field(1.0, gt=0, description="updates per environment step; the remainder carries over")
-    retain: Literal["none", "append", "mix"] = Field(
+    utd_ratio: float = Field(1.0, gt=0, description="critic updates per environment step; the remainder carries over")
+    policy_every: int | None = Field(
+        None, ge=1, description="critic updates per policy update; default: utd_ratio, rounded, and at least 1"
+    )
+    retain: Literal["none", "append", "ratio"] = Field(
         "none",
         description="the logged data online: dropped, put into the replay, or a fixed share of each batch",
     )
-    offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=mix")
+    offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=ratio")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
 
 
@@ -91,6 +125,33 @@ class CheckpointConfig(Config):
     keep: int = Field(2, ge=1, description="how many of the latest are kept beside the end of each phase")
 
 
+class InstrumentsConfig(Config):
+    """What is watched across the switch from logged data to the task."""
+
+    rows: int = Field(256, ge=1, description="of the frozen offline batch, and of the newest online transitions")
+    every: int = Field(200, ge=1, description="environment steps between measurements")
+    dense_steps: int = Field(10_000, ge=0, description="so long after the switch; then ten times as sparse")
+
+
+class WatchdogConfig(Config):
+    """When a run counts as diverged."""
+
+    on_divergence: Literal["warn", "stop", "rollback"] = Field(
+        "warn", description="say so; or stop; or go back to the last good checkpoint with new random numbers"
+    )
+    max_rollbacks: int = Field(3, ge=0, description="then the run stops")
+    explosion: float = Field(
+        3.0, gt=0, description="Q explodes beyond this many times the largest return that the rewards allow"
+    )
+    collapse: float = Field(
+        5.0, gt=0, description="Q collapses when its offline mean falls by this many of its deviations at the switch"
+    )
+    min_log_std: float = Field(-5.0, description="entropy collapses when the policy's mean log deviation is below this")
+    saturation: float = Field(
+        0.95, gt=0, le=1, description="share of action components on the border, where it was 0.3 lower at the switch"
+    )
+
+
 class TrackingConfig(Config):
     """Where metrics go; the local files are always written."""
 
@@ -109,6 +170,7 @@ class RunConfig(Config):
     num_envs: int = Field(1, ge=1, description="environments collected from side by side")
     dataset: str | None = Field(None, description="D4RL HDF5 file, or point-maze-mixed for the built-in data")
     data: DataConfig = DataConfig()
+    init: InitConfig = InitConfig()
     pretrain: PretrainConfig = PretrainConfig()
     warmup: WarmupConfig = WarmupConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -116,6 +178,8 @@ class RunConfig(Config):
     replay: ReplayConfig = ReplayConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    instruments: InstrumentsConfig = InstrumentsConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     tracking: TrackingConfig = TrackingConfig()
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of everything random")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …; auto takes a GPU where there is one")
@@ -129,6 +193,7 @@ class RunConfig(Config):
         for setting, needed in (
             ("pretrain.updates", self.pretrain.updates > 0),
             (f"finetune.retain={retain}", self.finetune.steps > 0 and retain != "none"),
+            ("warmup.kind=offline-data", self.warmup.steps > 0 and self.warmup.kind == "offline-data"),
         ):
             if needed and self.dataset is None:
                 raise UserError(f"{setting} needs a dataset, none is given: pass --dataset FILE")

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 EXIT_MISTAKE = 2
+EXIT_DIVERGED = 3
 EXIT_INTERRUPTED = 130
 
 

@@ -33,11 +33,12 @@ class Linear(nn.Module):
         self.weight = orthogonal(members, fan_in, fan_out)
         self.bias = nn.Parameter(torch.zeros(*members, fan_out))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
         if self.weight.dim() == 2:
             return torch.addmm(self.bias, x, self.weight)
+        weight, bias = _of(members, self.weight, self.bias)
         # Not `x @ W`: matmul folds a shared x into a transposed product, and what follows then runs on strided memory.
-        return torch.baddbmm(self.bias.unsqueeze(-2), x.expand(self.weight.shape[0], -1, -1), self.weight)
+        return torch.baddbmm(bias.unsqueeze(-2), x.expand(weight.shape[0], -1, -1), weight)
 
 
 class ScalarHead(nn.Module):
@@ -48,8 +49,9 @@ class ScalarHead(nn.Module):
         self.weight = nn.Parameter(orthogonal(members, fan_in, 1).detach().squeeze(-1).clone())
         self.bias = nn.Parameter(torch.zeros(members))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * self.weight.unsqueeze(-2)).sum(-1) + self.bias.unsqueeze(-1)
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        weight, bias = _of(members, self.weight, self.bias)
+        return (x * weight.unsqueeze(-2)).sum(-1) + bias.unsqueeze(-1)
 
 
 class LayerNorm(nn.Module):
@@ -60,9 +62,9 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(*members, width))
         self.bias = nn.Parameter(torch.zeros(*members, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        normalised = F.layer_norm(x, x.shape[-1:])
-        return normalised * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        weight, bias = _of(members, self.weight, self.bias)
+        return F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(-2) + bias.unsqueeze(-2)
 
 
 class MLP(nn.Module):
@@ -91,11 +93,11 @@ class MLP(nn.Module):
         self.dropout = dropout
         self.output_dim = widths[-1]
 
-    def forward(self, x: Tensor, dropout: bool = False) -> Tensor:
+    def forward(self, x: Tensor, dropout: bool = False, members: Tensor | None = None) -> Tensor:
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            x = layer(x, members)
             if self.norms is not None:
-                x = self.norms[index](x)
+                x = self.norms[index](x, members)
             x = F.relu(x)
             if dropout and self.dropout > 0:
                 x = F.dropout(x, self.dropout)
@@ -115,7 +117,10 @@ class Value(nn.Module):
 
 
 class QEnsemble(nn.Module):
-    """`members` independent Q(s, a): ``[B, observation_dim], [B, action_dim]`` gives ``[members, B]``."""
+    """`members` independent Q(s, a): ``[B, observation_dim], [B, action_dim]`` gives ``[members, B]``.
+
+    Given the indices ``[k]`` of some members, only those are computed, and the result is ``[k, B]``.
+    """
 
     def __init__(
         self,
@@ -128,9 +133,10 @@ class QEnsemble(nn.Module):
         super().__init__()
         self.trunk = MLP(observation_dim + action_dim, hidden, (members,), layer_norm)
         self.head = ScalarHead(self.trunk.output_dim, (members,))
+        self.members = members
 
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return self.head(self.trunk(torch.cat([observations, actions], -1)))
+    def forward(self, observations: Tensor, actions: Tensor, members: Tensor | None = None) -> Tensor:
+        return self.head(self.trunk(torch.cat([observations, actions], -1), members=members), members)
 
 
 class Normalizer(nn.Module):
@@ -154,6 +160,11 @@ class Normalizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
+
+
+def _of(members: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of some members ``[k]`` of each parameter, or the parameters as they are."""
+    return parameters if members is None else tuple(p.index_select(0, members) for p in parameters)
 
 
 def sinusoidal_embedding(x: Tensor, width: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Stochastic and deterministic policy heads on a multilayer perceptron.
 
-All act in [-1, 1]. Shapes: inputs ``[B, input_dim]``, actions ``[B, action_dim]``, log-probabilities ``[B]``.
+All act in [-1, 1]. Shapes: inputs ``[B, input_dim]``, actions ``[B, action_dim]``, log-probabilities ``[B]``;
+`sample(x, count)` puts an axis of `count` independent draws in front of both.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ def tanh_log_det(pre_tanh: Tensor) -> Tensor:
     return (2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))).sum(-1)
 
 
+def normal_kl(mean: Tensor, log_std: Tensor, to_mean: Tensor, to_log_std: Tensor) -> Tensor:
+    """KL(N₁ ‖ N₂) of independent normals, summed over the last axis; a tanh of both leaves it as it is."""
+    squares = torch.exp(2 * (log_std - to_log_std)) + ((mean - to_mean) * torch.exp(-to_log_std)).square()
+    return (to_log_std - log_std + 0.5 * (squares - 1)).sum(-1)
+
+
+def _noise(mean: Tensor, count: int | None) -> Tensor:
+    return torch.randn_like(mean if count is None else mean.expand(count, *mean.shape))
+
+
 class GaussianPolicy(nn.Module):
     """N(tanh(f(s)), diag(σ²)) with σ a free parameter, not squashed; IQL's policy (arXiv 2110.06169).
 
@@ -41,9 +52,10 @@ class GaussianPolicy(nn.Module):
         hidden: Sequence[int],
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         dropout: float = 0.0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
         self.log_std_range = log_std_range
@@ -55,10 +67,10 @@ class GaussianPolicy(nn.Module):
     def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
         return normal_log_prob(actions, *self(x, dropout))
 
-    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a reparameterised action and its log-probability."""
+    def sample(self, x: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return reparameterised actions and their log-probabilities."""
         mean, log_std = self(x)
-        actions = mean + log_std.exp() * torch.randn_like(mean)
+        actions = mean + log_std.exp() * _noise(mean, count)
         return actions, normal_log_prob(actions, mean, log_std)
 
     def mode(self, x: Tensor) -> Tensor:
@@ -66,7 +78,10 @@ class GaussianPolicy(nn.Module):
 
 
 class TanhGaussianPolicy(nn.Module):
-    """tanh(N(μ(s), diag(σ(s)²))), SAC's policy (arXiv 1801.01290, appendix C)."""
+    """tanh(N(μ(s), diag(σ(s)²))), SAC's policy (arXiv 1801.01290, appendix C).
+
+    With `state_dependent_std` off, σ is a free parameter that starts at 1.
+    """
 
     def __init__(
         self,
@@ -75,27 +90,33 @@ class TanhGaussianPolicy(nn.Module):
         hidden: Sequence[int],
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         dropout: float = 0.0,
+        layer_norm: bool = False,
+        state_dependent_std: bool = True,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
-        self.log_std = Linear(self.trunk.output_dim, action_dim)
+        self.log_std = (
+            Linear(self.trunk.output_dim, action_dim) if state_dependent_std else nn.Parameter(torch.zeros(action_dim))
+        )
         self.log_std_range = log_std_range
 
     def forward(self, x: Tensor, dropout: bool = False) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation before the tanh, each ``[B, action_dim]``."""
         features = self.trunk(x, dropout)
-        return self.mean(features), self.log_std(features).clamp(*self.log_std_range)
+        mean = self.mean(features)
+        log_std = self.log_std(features) if isinstance(self.log_std, Linear) else self.log_std.expand_as(mean)
+        return mean, log_std.clamp(*self.log_std_range)
 
     def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
         """Log-density of actions in (-1, 1); those on the border are moved inside by 1e-5 first."""
         pre_tanh = torch.atanh(actions.clamp(-1 + 1e-5, 1 - 1e-5))
         return normal_log_prob(pre_tanh, *self(x, dropout)) - tanh_log_det(pre_tanh)
 
-    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a reparameterised action and its log-probability."""
+    def sample(self, x: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return reparameterised actions and their log-probabilities."""
         mean, log_std = self(x)
-        pre_tanh = mean + log_std.exp() * torch.randn_like(mean)
+        pre_tanh = mean + log_std.exp() * _noise(mean, count)
         return torch.tanh(pre_tanh), normal_log_prob(pre_tanh, mean, log_std) - tanh_log_det(pre_tanh)
 
     def mode(self, x: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ class Progress:
         metrics: the newest value of each of the agent's metrics in this phase; not all of them come with every update.
         evaluations: every evaluation so far, with its step.
         seconds: wall time per phase, evaluation and checkpoints included.
+        findings: every way of diverging that the watchdog saw, with its step, tensor and limit.
+        rollbacks: how often the run went back to a checkpoint because of one.
     """
 
     phase: str = PHASES[0]
@@ -31,6 +33,8 @@ class Progress:
     metrics: dict[str, Any] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    rollbacks: int = 0
 
     @property
     def step(self) -> int:

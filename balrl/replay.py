@@ -70,11 +70,9 @@ class ReplayBuffer:
         return self.size
 
     def add(self, batch: Batch) -> None:
-        """Append the rows of a batch, at most `capacity` of them, over the oldest."""
-        rows = self._pack(batch)
+        """Append the rows of a batch over the oldest; of more than `capacity` rows, the last."""
+        rows = self._pack(batch)[-self.capacity :]
         count = rows.shape[0]
-        if count > self.capacity:
-            raise ValueError(f"cannot add {count} rows to a buffer of capacity {self.capacity}")
         first = min(count, self.capacity - self.cursor)
         self.storage[self.cursor : self.cursor + first] = rows[:first]
         self.storage[: count - first] = rows[first:]
@@ -86,6 +84,17 @@ class ReplayBuffer:
         if self.size == 0:
             raise ValueError("cannot sample from an empty replay buffer")
         return self.gather(torch.randint(self.size, (batch_size,), device=self.device))
+
+    def newest(self, count: int) -> Batch:
+        """Return the `count` rows that were added last, the newest last."""
+        if not 0 < count <= self.size:
+            raise ValueError(f"count is {count}, expected 1 to {self.size}")
+        steps = torch.arange(self.cursor - count, self.cursor, device=self.device)
+        return self.gather(steps % self.capacity)
+
+    def subsample(self, count: int) -> Batch:
+        """Draw up to `count` different rows."""
+        return self.gather(torch.randperm(self.size, device=self.device)[:count])
 
     def gather(self, indices: Tensor) -> Batch:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""

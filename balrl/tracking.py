@@ -58,6 +58,12 @@ class Tracker:
         """Return how many bytes of ``metrics.jsonl`` are written."""
         return self._file.tell()
 
+    def rewind(self, offset: int) -> None:
+        """Go back to so many bytes of ``metrics.jsonl``; what lies beyond is moved to ``metrics.discarded.jsonl``."""
+        self._file.close()
+        self._discard_after(offset)
+        self._file = self.path.open("a", encoding="utf-8")
+
     def write_csv(self) -> None:
         """Write ``metrics.csv`` from the records."""
         records = read_metrics(self.path)

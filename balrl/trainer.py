@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.checkpoint import (
+    list_checkpoints,
     load_random_state,
     load_state,
     load_tensors,
@@ -23,23 +24,34 @@ from balrl.checkpoint import (
     write_json,
 )
 from balrl.config import RunConfig
-from balrl.data.prepare import RewardTransform
 from balrl.display import Display
 from balrl.evaluation import Evaluation
+from balrl.instruments import Measurable, SwitchInstruments
+from balrl.interaction import Interaction
 from balrl.progress import PHASES, Progress
 from balrl.replay import ReplayBuffer, Sampler
-from balrl.rollout import Collector, Step
+from balrl.rollout import Step
 from balrl.tracking import Tracker
+from balrl.watchdog import Watchdog
+
+INTERACTION = ("replay", "episodes", "collector", "environment")
+SPARSER = 10
+"""How much rarer measurements become after the dense part."""
+
+Metrics = dict[str, Tensor]
+Outcome = Literal["finished", "interrupted", "diverged"]
 
 
-class Trainable(Protocol):
+class Trainable(Measurable, Protocol):
     """What the trainer needs of an agent."""
 
     device: torch.device
 
-    def update(self, batch: Batch) -> dict[str, Tensor]: ...
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor: ...
+    def update(self, batch: Batch) -> Metrics: ...
+    def update_utd(self, batch: Batch, utd: int) -> Metrics: ...
+    def update_critic(self, batch: Batch) -> Metrics: ...
     def set_phase(self, phase: Any, length: int | None = None) -> None: ...
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any: ...
     def optimizer_state(self) -> dict[str, Tensor]: ...
@@ -52,16 +64,17 @@ class Trainable(Protocol):
 class Parts:
     """What a run is made of; `build` puts it together.
 
-    `offline` serves pre-training, `replay` is filled online, `sampler` is what fine-tuning draws from, and `identity`
-    (configuration, spaces, the data's fingerprint) is written into every checkpoint, so that each can be read alone.
+    `offline` serves pre-training, `interaction` fills the replay online, `sampler` is what fine-tuning draws from, and
+    `identity` (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each
+    can be read alone.
     """
 
     agent: Trainable
-    collector: Collector | None
+    interaction: Interaction | None
     offline: ReplayBuffer | None
-    replay: ReplayBuffer | None
     sampler: Sampler | None
-    rewards: RewardTransform
+    instruments: SwitchInstruments
+    watchdog: Watchdog
     evaluate: Callable[[], Evaluation]
     display: Display
     identity: dict[str, Any]
@@ -73,7 +86,7 @@ class Trainer:
 
     Args:
         config: of the run.
-        parts: agent, collector, replay and evaluation.
+        parts: agent, interaction, data and evaluation.
         tracker: gets every record.
         run_dir: where checkpoints go.
     """
@@ -85,21 +98,30 @@ class Trainer:
         self._totals = dict(
             zip(PHASES, (config.pretrain.updates, config.warmup.steps, config.finetune.steps), strict=True)
         )
+        self._steps = {
+            "pretrain": self._pretrain_step,
+            "warmup": self._warmup_step,
+            "finetune": self._finetune_step,
+        }
         self._phase_entered = False
         self._clock = time.perf_counter()
 
-    def run(self) -> bool:
-        """Run what is left; return False if a stop was requested, after saving."""
+    def run(self) -> Outcome:
+        """Run what is left, and return how that ended: an interrupted run is saved, a diverged one is not."""
         if not self.progress.evaluations:
             self._evaluate()
         self._clock = time.perf_counter()
+        if self.config.watchdog.on_divergence == "rollback" and not list_checkpoints(self.run_dir):
+            self.save()
         while self.progress.phase != "done":
-            phase = self.progress.phase
-            if not self._run_phase(phase, self._totals[phase]):
+            outcome = self._run_phase(self.progress.phase)
+            if outcome == "interrupted":
                 self.save()
-                return False
-            self._next_phase()
-        return True
+            if outcome == "finished":
+                self._next_phase()
+            elif outcome == "interrupted" or not self._roll_back():
+                return outcome
+        return "finished"
 
     def save(self, name: str | None = None) -> Path:
         """Write a checkpoint, named after the step unless a name is given."""
@@ -107,23 +129,21 @@ class Trainer:
         self._tick()
         p.metrics = {key: float(value) for key, value in p.metrics.items() if math.isfinite(value)}
         self.tracker.write_csv()
-        collector, replay = parts.collector, parts.replay
-        env_state = getattr(collector.env, "state_dict", None) if collector else None
-        running = collector is not None and p.phase in ("warmup", "finetune")
+        online = parts.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
             self.run_dir / "checkpoints" / (name or f"{p.step:010d}"),
             {
                 "agent": parts.agent.state_dict(),
                 "optimizer": parts.agent.optimizer_state(),
                 "random": random_state(parts.agent.device),
-                "replay": replay.state_dict() if replay is not None and running else {},
-                "collector": collector.state_dict() if collector and running else {},
-                "environment": env_state() if env_state and running else {},
+                "instruments": parts.instruments.state_dict(),
+                **(parts.interaction.state_dict() if parts.interaction is not None and online else {}),
             },
             {
                 **parts.identity,
                 "progress": asdict(p),
                 "agent": parts.agent.progress(),
+                "watchdog": parts.watchdog.state(),
                 "metrics_offset": self.tracker.offset(),
             },
         )
@@ -138,53 +158,47 @@ class Trainer:
         parts.agent.load_state_dict(load_tensors(path, "agent", device, required=True))
         parts.agent.load_optimizer_state(load_tensors(path, "optimizer", device))
         parts.agent.load_progress(state["agent"])
+        parts.instruments.load_state_dict(load_tensors(path, "instruments", device))
+        parts.watchdog.load_state(state["watchdog"])
         exact = True
-        replay = load_tensors(path, "replay")
-        if replay and parts.replay is not None:
-            parts.replay.load_state_dict(replay)
-        collector = load_tensors(path, "collector")
-        if collector and parts.collector is not None:
-            environment = load_tensors(path, "environment")
-            if environment:
-                parts.collector.env.load_state_dict(environment)  # type: ignore[attr-defined]
-                parts.collector.load_state_dict(collector)
-            else:
-                exact = False
+        if parts.interaction is not None:
+            exact = parts.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
         self._phase_entered = self.progress.phase_steps > 0
         load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 
-    def _run_phase(self, phase: str, total: int) -> bool:
+    def _run_phase(self, phase: str) -> Outcome:
+        total = self._totals[phase]
         if total and not self._phase_entered:
             self._enter(phase)
-        step = {
-            "pretrain": self._pretrain_step,
-            "warmup": self._warmup_step,
-            "finetune": self._finetune_step,
-        }[phase]
         p, c = self.progress, self.config
         eval_every = {"pretrain": c.pretrain.eval_every, "finetune": c.finetune.eval_every}.get(phase)
         while p.phase_steps < total:
             if self.stop_requested:
-                return False
+                return "interrupted"
             before = p.phase_steps
-            p.metrics |= step()
+            p.metrics |= self._steps[phase]()
             finished = p.phase_steps >= total
+            saves = _crossed(before, p.phase_steps, c.checkpoint.every) or finished
             if _crossed(before, p.phase_steps, c.tracking.log_every) or finished:
                 self._log()
+            if (_crossed(before, p.phase_steps, self._measure_every(phase)) or saves) and not self._is_healthy():
+                return "diverged"
             if eval_every and (_crossed(before, p.phase_steps, eval_every) or finished):
                 self._evaluate()
-            if _crossed(before, p.phase_steps, c.checkpoint.every) and not finished:
+            if saves and not finished:
                 self.save()
             self.parts.display.update(p, total)
-        return True
+        return "finished"
 
     def _enter(self, phase: str) -> None:
-        c, agent = self.config, self.parts.agent
+        c, parts = self.config, self.parts
         if phase == "pretrain":
-            agent.set_phase("offline", c.pretrain.updates)
-        elif phase == "finetune":
-            agent.set_phase("online", int(c.finetune.steps * c.finetune.utd_ratio))
+            parts.agent.set_phase("offline", c.pretrain.updates)
+        else:
+            parts.agent.set_phase("online", int(c.finetune.steps * c.finetune.utd_ratio))
+            if parts.instruments.probe is not None:
+                parts.instruments.mark(parts.agent, None)
         self._phase_entered = True
 
     def _next_phase(self) -> None:
@@ -197,7 +211,7 @@ class Trainer:
         if worked:
             self.save(f"{p.step:010d}-end-{ended}")
 
-    def _pretrain_step(self) -> dict[str, Tensor]:
+    def _pretrain_step(self) -> Metrics:
         assert self.parts.offline is not None
         metrics = self.parts.agent.update(self.parts.offline.sample(self.config.batch_size))
         p = self.progress
@@ -206,47 +220,95 @@ class Trainer:
         p.updates += 1
         return metrics
 
-    def _warmup_step(self) -> dict[str, Tensor]:
-        policy = self.parts.agent.act if self.config.warmup.policy == "agent" else self._random_actions
-        self._collect(policy)
-        return {}
+    def _warmup_step(self) -> Metrics:
+        c, parts = self.config, self.parts
+        assert parts.interaction is not None
+        if c.warmup.kind == "offline-data":
+            assert parts.offline is not None
+            parts.interaction.replay.add(parts.offline.subsample(c.warmup.steps))
+            self.progress.phase_steps = c.warmup.steps
+            return {}
+        made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.act)
+        return self._learn(made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
-    def _finetune_step(self) -> dict[str, Tensor]:
-        p, c, sampler = self.progress, self.config, self.parts.sampler
-        assert sampler is not None
-        assert self.parts.replay is not None
-        p.pending_updates += c.finetune.utd_ratio * self._collect(self.parts.agent.act)
-        metrics: dict[str, Tensor] = {}
-        # Without warm-up or retained data, the first updates wait for one full batch.
-        while p.pending_updates >= 1 - 1e-9 and len(sampler) >= c.batch_size and len(self.parts.replay) > 0:
-            metrics |= self.parts.agent.update(sampler.sample(c.batch_size))
-            p.pending_updates -= 1
-            p.updates += 1
-        if len(sampler) < c.batch_size:
-            p.pending_updates %= 1.0
+    def _finetune_step(self) -> Metrics:
+        return self._learn(self._interact(self.parts.agent.act))
+
+    def _learn(self, transitions: int, critic_only: bool = False) -> Metrics:
+        """Take the updates that are due after so many new transitions."""
+        p, c, parts = self.progress, self.config.finetune, self.parts
+        assert parts.sampler is not None
+        assert parts.interaction is not None
+        p.pending_updates += c.utd_ratio * transitions
+        if len(parts.sampler) < self.config.batch_size or not len(parts.interaction.replay):
+            p.pending_updates %= 1.0  # without warm-up or retained data, the first updates wait for one full batch
+            return {}
+        if parts.instruments.reference is None:
+            parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
+        utd = c.policy_every or max(1, round(c.utd_ratio))
+        metrics: Metrics = {}
+        while p.pending_updates >= utd - 1e-9:
+            batch = parts.sampler.sample(utd * self.config.batch_size)
+            if critic_only:
+                for part in batch.split(utd):
+                    metrics |= parts.agent.update_critic(part)
+            else:
+                metrics |= parts.agent.update_utd(batch, utd)
+            p.pending_updates -= utd
+            p.updates += utd
         return metrics
 
-    def _collect(self, policy: Callable[[Tensor], Tensor]) -> int:
-        """Take one vector step into the replay; return the number of transitions stored."""
-        parts = self.parts
-        assert parts.collector is not None
-        assert parts.replay is not None
-        step = parts.collector.step(policy)
-        rewards = parts.rewards.scale * step.batch.rewards + parts.rewards.bias
-        batch = step.batch._replace(rewards=rewards)
-        if step.valid is not None:
-            batch = batch.rows(step.valid)
-        parts.replay.add(batch)
-        stored = int(batch.rewards.shape[0])
-        self.progress.phase_steps += stored
-        self.progress.env_steps += stored
+    def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
+        """Take one vector step; return the number of transitions that it made."""
+        assert self.parts.interaction is not None
+        made, step = self.parts.interaction.step(policy)
+        self.progress.phase_steps += made
+        self.progress.env_steps += made
         self._log_episodes(step)
-        return stored
+        return made
 
-    def _random_actions(self, observations: Tensor) -> Tensor:
-        assert self.parts.collector is not None
-        shape = (observations.shape[0], self.parts.collector.spaces.action_dim)
-        return 2 * torch.rand(shape, device=observations.device) - 1
+    def _measure_every(self, phase: str) -> int:
+        if phase == "pretrain":
+            return self.config.tracking.log_every
+        c = self.config.instruments
+        return c.every if self.progress.env_steps <= c.dense_steps else SPARSER * c.every
+
+    def _is_healthy(self) -> bool:
+        """Measure, log, and return False if the run should not go on like this."""
+        p, parts, online = self.progress, self.parts, self.progress.phase != "pretrain"
+        newest = parts.interaction.newest(self.config.instruments.rows) if parts.interaction and online else None
+        if newest is not None:
+            parts.watchdog.see_rewards(newest.rewards)
+        measured = {key: float(value) for key, value in parts.instruments.measure(parts.agent, newest).items()}
+        if measured:
+            self.tracker.log(p.step, p.phase, measured)
+        values = {key: float(value) for key, value in p.metrics.items()} | measured
+        found = parts.watchdog.check(
+            p.step, values, parts.instruments.at_switch, ((k, v.detach()) for k, v in parts.agent.named_parameters())
+        )
+        for finding in found:
+            p.findings.append(asdict(finding))
+            parts.display.notice(str(finding))
+        return not found or self.config.watchdog.on_divergence == "warn"
+
+    def _roll_back(self) -> bool:
+        """Go back to the newest checkpoint from before anything was found; return False if the run is to stop."""
+        p, c, display = self.progress, self.config, self.parts.display
+        saved = ((path, load_state(path)) for path in list_checkpoints(self.run_dir))
+        good, state = next(((path, s) for path, s in saved if not s["watchdog"]["reported"]), (None, {}))
+        if c.watchdog.on_divergence == "stop" or p.rollbacks >= c.watchdog.max_rollbacks or good is None:
+            display.notice(f"stopped; last good checkpoint: {good or 'none was saved before'}")
+            return False
+        findings, rollbacks, came_from = p.findings, p.rollbacks + 1, p.step
+        self.load(good)
+        self.progress.findings, self.progress.rollbacks = findings, rollbacks
+        self.tracker.rewind(state["metrics_offset"])
+        torch.manual_seed(c.seed + 1_000_003 * rollbacks)
+        display.notice(
+            f"rolled back from step {came_from:,} to {self.progress.step:,} with new random numbers "
+            f"({rollbacks} of at most {c.watchdog.max_rollbacks})"
+        )
+        return True
 
     def _log_episodes(self, step: Step) -> None:
         done = step.done

@@ -81,12 +81,23 @@ def test_state_round_trip_continues_the_ring() -> None:
     assert (buffer.size, buffer.cursor) == (copy.size, copy.cursor)
 
 
+def test_of_too_many_rows_the_last_are_kept_and_the_newest_are_known() -> None:
+    buffer = ReplayBuffer(3, 3, 2)
+    buffer.add(numbered(0, 2))
+    buffer.add(numbered(2, 5))
+    assert sorted(buffer.gather(torch.arange(3)).rewards.tolist()) == [4.0, 5.0, 6.0]
+    assert buffer.newest(3).rewards.tolist() == [4.0, 5.0, 6.0]
+    buffer.add(numbered(7, 1))
+    assert buffer.newest(2).rewards.tolist() == [6.0, 7.0]
+    with pytest.raises(ValueError, match="count is 4, expected 1 to 3"):
+        buffer.newest(4)
+    assert sorted(buffer.subsample(9).rewards.tolist()) == [5.0, 6.0, 7.0]
+
+
 def test_mistakes_are_named() -> None:
     buffer = ReplayBuffer(3, 3, 2, fields=("mc_returns",))
     with pytest.raises(ValueError, match="empty"):
         buffer.sample(1)
-    with pytest.raises(ValueError, match="4 rows"):
-        buffer.add(random_batch(4))
     with pytest.raises(ValueError, match="mc_returns"):
         buffer.add(numbered(0, 1))
     with pytest.raises(ValueError, match="capacity is 0"):

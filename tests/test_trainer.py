@@ -197,7 +197,7 @@ def test_update_to_data_ratio_carries_its_remainder(tmp_path: Path, utd: str, up
     assert result.summary["updates"] == updates
 
 
-@pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("mix", 60), ("none", 60)])
+@pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("ratio", 60), ("none", 60)])
 def test_retention(tmp_path: Path, retain: str, rows: int) -> None:
     settings = {"finetune.retain": retain, "finetune.steps": "41", "checkpoint.every": "30"}
     with pytest.raises(RuntimeError, match="power"):

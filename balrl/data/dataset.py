@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balrl.errors import UserError
+from balrl.returns import MonteCarlo
 
 Array = NDArray[Any]
-MCTruncation = Literal["sum", "last_reward", "none"]
 
 
 @dataclass(frozen=True)
@@ -124,37 +124,10 @@ class Dataset:
         starts = [s.start for s in self.episode_slices]
         return np.add.reduceat(self.rewards.astype(np.float64), starts)
 
-    def mc_returns(self, discount: float, truncation: MCTruncation = "sum", step_penalty: float | None = None) -> Array:
-        """Return the discounted return from every row on, ``G_t = Σ_k γ^k r_{t+k}``, ``[N]`` float32.
-
-        Args:
-            discount: γ in [0, 1].
-            truncation: what stands beyond the end of a truncated episode. ``sum``: nothing (as released by Cal-QL);
-                ``last_reward``: the last reward for ever, ``γ^T · r_T/(1 − γ)``; ``none``: −∞ throughout the episode,
-                which turns Cal-QL into CQL there.
-            step_penalty: of a sparse task. An episode in which every reward equals it never succeeded, and its return
-                is that of paying for ever, ``r/(1 − γ)``, at every step.
-
-        Raises:
-            ValueError: for ``last_reward`` or a step penalty with γ = 1.
-        """
-        if discount == 1 and (truncation == "last_reward" or step_penalty is not None):
-            raise ValueError("discount is 1: a reward that is paid for ever has no finite return")
-        returns = np.zeros(len(self), np.float64)
-        following = 0.0
-        for t in range(len(self) - 1, -1, -1):
-            if self.ends[t]:
-                following = 0.0
-                if not self.terminated[t] and truncation == "last_reward":
-                    following = float(self.rewards[t]) / (1 - discount)
-            following = float(self.rewards[t]) + discount * following
-            returns[t] = following
-        for rows in self.episode_slices:
-            if step_penalty is not None and (self.rewards[rows] == step_penalty).all():
-                returns[rows] = step_penalty / (1 - discount)
-            elif truncation == "none" and not self.terminated[rows.stop - 1]:
-                returns[rows] = -np.inf
-        return returns.astype(np.float32)
+    def mc_returns(self, monte_carlo: MonteCarlo) -> Array:
+        """Return the discounted return from every row on, ``[N]`` float32."""
+        found = [monte_carlo.returns(self.rewards[s], bool(self.terminated[s.stop - 1])) for s in self.episode_slices]
+        return np.concatenate(found)
 
     def next_actions(self) -> Array:
         """Return each next observation's action, ``[N, action_dim]``; an episode's last row repeats its own."""

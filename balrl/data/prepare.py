@@ -10,11 +10,12 @@ import torch
 
 from balrl.batch import Batch
 from balrl.config import DataConfig
-from balrl.data.dataset import Array, Dataset, MCTruncation
+from balrl.data.dataset import Array, Dataset
 from balrl.data.inspect import not_finite
 from balrl.data.reference import task_name
 from balrl.errors import UserError
 from balrl.replay import ReplayBuffer
+from balrl.returns import MonteCarlo
 from balrl.spaces import SpaceAdapter
 
 
@@ -24,6 +25,9 @@ class RewardTransform:
 
     scale: float = 1.0
     bias: float = 0.0
+
+    def __call__(self, rewards: Array) -> Array:
+        return (self.scale * rewards + self.bias).astype(np.float32)
 
 
 def reward_transform(config: DataConfig, dataset: Dataset | None) -> RewardTransform:
@@ -44,6 +48,21 @@ def reward_transform(config: DataConfig, dataset: Dataset | None) -> RewardTrans
             )
         scale *= 1000.0 / spread
     return RewardTransform(scale, config.reward_bias)
+
+
+def monte_carlo(config: DataConfig, discount: float, transform: RewardTransform) -> MonteCarlo:
+    """Resolve how returns are taken; the configured step penalty is a raw reward.
+
+    Raises:
+        UserError: for a return that would be infinite.
+    """
+    penalty = config.mc_step_penalty
+    if penalty is not None:
+        penalty = float(transform(np.asarray(penalty, np.float32)))
+    try:
+        return MonteCarlo(discount, config.mc_truncation, penalty)
+    except ValueError as error:
+        raise UserError(f"{error}; lower agent.discount, or change data.mc_truncation") from error
 
 
 def observation_statistics(dataset: Dataset, eps: float) -> tuple[Array, Array]:
@@ -76,8 +95,8 @@ def check_finite(dataset: Dataset) -> None:
         raise UserError(f"dataset '{dataset.name}': {found[0]}; `balrl data check` shows everything")
 
 
-def scale_actions(dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
-    """Return the data with actions in [-1, 1], clipped with one warning that counts what was outside."""
+def scale_actions(dataset: Dataset, spaces: SpaceAdapter, limit: float = 1.0) -> Dataset:
+    """Return the data with actions in ±`limit`, clipped with one warning that counts what was out of bounds."""
     actions = np.asarray(spaces.from_environment(dataset.actions), np.float32)
     outside = int((np.abs(actions) > 1 + 1e-6).sum())
     if outside:
@@ -86,7 +105,7 @@ def scale_actions(dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
             f"of bounds (up to {np.abs(actions).max():.3g} of the bound): clipped",
             stacklevel=2,
         )
-    return replace(dataset, actions=actions.clip(-1, 1))
+    return replace(dataset, actions=actions.clip(-limit, limit))
 
 
 def to_replay(
@@ -94,19 +113,18 @@ def to_replay(
     transform: RewardTransform,
     fields: tuple[str, ...] = (),
     device: torch.device | str = "cpu",
-    discount: float = 0.99,
-    mc_truncation: MCTruncation = "sum",
+    monte_carlo: MonteCarlo | None = None,
 ) -> ReplayBuffer:
     """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
 
     Args:
-        discount, mc_truncation: of the Monte-Carlo returns of the transformed rewards, where those are asked for.
+        monte_carlo: how the transformed rewards' returns are taken, where those are asked for.
     """
-    rewards = (transform.scale * dataset.rewards + transform.bias).astype(np.float32)
+    rewards = transform(dataset.rewards)
     dataset = replace(dataset, rewards=rewards)
     extra = {}
     if "mc_returns" in fields:
-        extra["mc_returns"] = torch.from_numpy(dataset.mc_returns(discount, mc_truncation))
+        extra["mc_returns"] = torch.from_numpy(dataset.mc_returns(monte_carlo or MonteCarlo(0.99)))
     if "next_actions" in fields:
         extra["next_actions"] = torch.from_numpy(dataset.next_actions())
     buffer = ReplayBuffer(

@@ -11,18 +11,20 @@ from typing import Any
 
 from balrl.checkpoint import write_json
 from balrl.progress import Progress
+from balrl.report.switch import switch_report
 
 PACKAGES = ("balrl", "torch", "gymnasium", "mujoco", "numpy", "gymnasium-robotics", "stable-baselines3")
 
 
 def write_summary(
-    run_dir: Path, config: Mapping[str, Any], progress: Progress, fingerprint: str | None, finished: bool
+    run_dir: Path, config: Mapping[str, Any], progress: Progress, fingerprint: str | None, outcome: str
 ) -> dict[str, Any]:
     """Write ``summary.json`` and return its contents.
 
     Args:
         config: of the run, as plain JSON types.
         fingerprint: of the data that it trained on, if any.
+        outcome: finished, interrupted or diverged.
     """
     short = (
         "step",
@@ -36,7 +38,8 @@ def write_summary(
     )
     evaluations = [{key: record[key] for key in short} for record in progress.evaluations]
     summary = {
-        "finished": finished,
+        "finished": outcome == "finished",
+        "outcome": outcome,
         "phase": progress.phase,
         "env": config["env"],
         "dataset": config["dataset"],
@@ -47,6 +50,9 @@ def write_summary(
         "env_steps": progress.env_steps,
         "final": evaluations[-1] if evaluations else None,
         "best": max(evaluations, key=lambda e: float(e["score"])) if evaluations else None,
+        "switch": switch_report(progress.evaluations),
+        "findings": progress.findings,
+        "rollbacks": progress.rollbacks,
         "wall_seconds": {k: round(v, 2) for k, v in progress.seconds.items() if k != "done"},
         "git_commit": git_commit(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), **versions()},

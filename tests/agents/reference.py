@@ -55,6 +55,18 @@ def gaussian_log_prob(policy: Any, inputs: Array, actions: Array) -> Array:
     return result
 
 
+def tanh_gaussian(policy: Any, inputs: Array, noise: Array) -> tuple[Array, Array]:
+    """Actions ``[..., B, action_dim]`` for standard normal noise of that shape, and their log-densities."""
+    features = mlp(policy.trunk, inputs)
+    mean = features @ value_of(policy.mean.weight) + value_of(policy.mean.bias)
+    log_std = features @ value_of(policy.log_std.weight) + value_of(policy.log_std.bias)
+    log_std = np.clip(log_std, *policy.log_std_range)
+    x = mean + np.exp(log_std) * noise
+    log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+    log_cosh = np.abs(x) + np.log1p(np.exp(-2 * np.abs(x))) - math.log(2)  # 1 − tanh² = cosh⁻²
+    return np.tanh(x), log_prob + 2 * log_cosh.sum(-1)
+
+
 def embed(beta: Array, width: int) -> Array:
     return np.array(
         [

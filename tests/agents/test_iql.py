@@ -58,7 +58,7 @@ def test_critic_loss_bootstraps_only_where_not_terminated() -> None:
         for i in range(6):
             target = a["rewards"][i] + (0.0 if a["terminated"][i] else 0.9 * v_next[i])
             expected += (target - q[member, i]) ** 2 / 6
-    loss, _ = agent.critic_loss(b.observations, b.actions, b.rewards, b.next_observations, b.terminated)
+    loss, _ = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 

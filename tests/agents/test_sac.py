@@ -28,14 +28,7 @@ def sampled(agent: SAC, observations: Tensor, seed: int) -> tuple[np.ndarray, np
     """Draw the action that the agent will draw under this seed, and its log-probability, by hand."""
     torch.manual_seed(seed)
     noise = torch.randn(len(observations), 2, dtype=torch.float64).numpy()
-    features = reference.mlp(agent.policy.trunk, observations.numpy())
-    policy = agent.policy
-    mean = features @ reference.value_of(policy.mean.weight) + reference.value_of(policy.mean.bias)
-    log_std = features @ reference.value_of(policy.log_std.weight) + reference.value_of(policy.log_std.bias)
-    log_std = np.clip(log_std, -20, 2)
-    x = mean + np.exp(log_std) * noise
-    log_prob = (-0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
-    return np.tanh(x), log_prob - np.log(1 - np.tanh(x) ** 2).sum(-1)
+    return reference.tanh_gaussian(agent.policy, observations.numpy(), noise)
 
 
 @pytest.mark.parametrize("backup_entropy", [True, False])
@@ -50,8 +43,78 @@ def test_critic_loss(backup_entropy: bool) -> None:
         target = b.rewards[i].item() + (0.0 if b.terminated[i] else 0.99 * soft)
         expected += sum((target - q[member, i]) ** 2 for member in range(3)) / 6
     torch.manual_seed(4)
-    loss, _ = agent.critic_loss(b.observations, b.actions, b.rewards, b.next_observations, b.terminated)
+    loss, _ = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_redq_s_target_is_the_minimum_over_a_random_subset() -> None:
+    agent, b = make(critics=5, target_subset=2, backup_entropy=False), random_batch(6, dtype=torch.float64)
+    torch.manual_seed(4)
+    subset = torch.randperm(5)[:2].numpy()
+    noise = torch.randn(6, 2, dtype=torch.float64).numpy()
+    actions, _ = reference.tanh_gaussian(agent.policy, b.next_observations.numpy(), noise)
+    next_q = reference.q_values(agent.target_critic, b.next_observations.numpy(), actions)[subset].min(0)
+    target = b.rewards.numpy() + 0.99 * np.where(b.terminated.numpy(), 0, next_q)
+    q = reference.q_values(agent.critic, b.observations.numpy(), b.actions.numpy())
+    torch.manual_seed(4)
+    assert agent.critic_loss(b)[0].item() == pytest.approx(((target - q) ** 2).mean(1).sum(), rel=1e-9)
+
+
+def test_a_subset_is_drawn_anew_without_replacement_unless_asked() -> None:
+    agent = make(critics=4, target_subset=2)
+    drawn = [tuple(agent._random_members(2).tolist()) for _ in range(200)]
+    assert all(len(set(pair)) == 2 for pair in drawn)
+    assert len(set(drawn)) == 12
+    agent = make(critics=4, target_subset=2, subset_replacement=True)
+    assert any(len(set(agent._random_members(2).tolist())) == 1 for _ in range(200))
+    assert make(critics=4)._random_members(None) is None
+    with pytest.raises(ValueError, match="target_subset 5 is more than the 4 critics"):
+        SACConfig(critics=4, target_subset=5)
+
+
+def test_the_policy_can_follow_the_mean_of_the_members() -> None:
+    agent, b = make(critics=3, policy_q="mean"), random_batch(6, dtype=torch.float64)
+    actions, log_prob = sampled(agent, b.observations, seed=4)
+    q = reference.q_values(agent.critic, b.observations.numpy(), actions).mean(0)
+    torch.manual_seed(4)
+    loss, _ = agent.policy_loss(b.observations, torch.ones(6, dtype=torch.float64))
+    assert loss.item() == pytest.approx(np.mean(0.3 * log_prob - q), rel=1e-9)
+
+
+@pytest.mark.parametrize("policy_batch", ["all", "last"])
+def test_utd_takes_critic_steps_on_parts_and_one_policy_step(policy_batch: str) -> None:
+    agent = make(critics=3, target_subset=2, policy_batch=policy_batch)
+    by_hand, b = copy.deepcopy(agent), random_batch(12, dtype=torch.float64)
+    by_hand.optimizers = SAC(*SPACES, agent.config).double().optimizers  # replaced below: theirs own other parameters
+    names = {"critic": by_hand.critic, "policy": by_hand.policy}
+    by_hand.optimizers = {
+        **{key: torch.optim.Adam(module.parameters(), lr=3e-4) for key, module in names.items()},
+        "temperature": torch.optim.Adam([by_hand.log_temperature], lr=3e-4),
+    }
+    torch.manual_seed(2)
+    agent.update_utd(b, 3)
+    torch.manual_seed(2)
+    for start in (0, 4, 8):
+        by_hand.update_critic(b.rows(torch.arange(start, start + 4)))
+    by_hand.update_policy(b if policy_batch == "all" else b.rows(torch.arange(8, 12)))
+    for (name, x), y in zip(agent.state_dict().items(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+    assert agent.phase_updates == 1
+
+
+def test_a_policy_that_is_not_squashed_is_clipped_and_keeps_its_density() -> None:
+    agent, b = make(policy="gaussian", log_std_range=(-5.0, 2.0)), random_batch(6, dtype=torch.float64)
+    agent.policy.log_std.data.fill_(1.0)
+    torch.manual_seed(4)
+    mean, log_std = agent.policy(b.observations)
+    raw = (mean + log_std.exp() * torch.randn_like(mean)).detach()
+    assert (raw.abs() > 1).any()
+    q = reference.q_values(agent.critic, b.observations.numpy(), raw.clamp(-1, 1).numpy()).min(0)
+    log_prob = reference.gaussian_log_prob(agent.policy, b.observations.numpy(), raw.numpy())
+    torch.manual_seed(4)
+    loss, returned = agent.policy_loss(b.observations, torch.ones(6, dtype=torch.float64))
+    assert loss.item() == pytest.approx(np.mean(0.3 * log_prob - q), rel=1e-9)
+    np.testing.assert_allclose(returned.numpy(), log_prob, rtol=1e-9)
 
 
 def test_policy_loss_weighs_q_with_the_balance() -> None:
@@ -72,6 +135,7 @@ def test_temperature_loss() -> None:
     expected = -math.log(0.3) * (sum([0.5, -2.0, 1.0]) / 3 - 1.7)
     assert agent.temperature_loss(log_prob).item() == pytest.approx(expected, rel=1e-6)
     assert make().target_entropy == -2.0
+    assert make(target_entropy_per_dimension=-0.5).target_entropy == -1.0
 
 
 def test_one_update_moves_the_critics_before_the_policy_and_the_targets_last() -> None:
@@ -80,7 +144,7 @@ def test_one_update_moves_the_critics_before_the_policy_and_the_targets_last() -
     torch.manual_seed(9)
     agent.update(b)
     torch.manual_seed(9)
-    critic_loss, _ = old.critic_loss(b.observations, b.actions, b.rewards, b.next_observations, b.terminated)
+    critic_loss, _ = old.critic_loss(b)
     expected = reference.first_adam_step(list(old.critic.parameters()), critic_loss, 3e-4)
     for new, wanted in zip(agent.critic.parameters(), expected, strict=True):
         torch.testing.assert_close(new, wanted, rtol=1e-9, atol=1e-12)
@@ -105,8 +169,8 @@ def test_each_state_of_the_critic_loss_gets_its_own_balance() -> None:
     agent.balance.sample = lambda o, online: seen.append(o) or original(o, online)  # type: ignore[method-assign]
     b = random_batch(6, dtype=torch.float64)
     agent.update(b)
-    assert torch.equal(seen[0], b.observations)
-    assert torch.equal(seen[1], b.next_observations)
+    assert torch.equal(seen[0], b.next_observations)
+    assert torch.equal(seen[1], b.observations)
 
 
 def test_learns_a_bandit() -> None:

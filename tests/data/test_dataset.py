@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from balrl.data.dataset import Dataset
 from balrl.errors import UserError
+from balrl.returns import MonteCarlo
 from tests.conftest import make_dataset
 
 
@@ -25,11 +26,11 @@ def test_mc_returns_under_each_truncation() -> None:
     data = make_dataset()
     g = 0.5
     terminated = [1 + g * (2 + g * 3), 2 + g * 3, 3]
-    np.testing.assert_allclose(data.mc_returns(g), [*terminated, 4 + g * 5, 5, 6 + g * (7 + g * (8 + g * 9)),
-                                                    7 + g * (8 + g * 9), 8 + g * 9, 9])  # fmt: skip
-    tail = data.mc_returns(g, "last_reward")
+    last = [6 + g * (7 + g * (8 + g * 9)), 7 + g * (8 + g * 9), 8 + g * 9, 9]
+    np.testing.assert_allclose(data.mc_returns(MonteCarlo(g)), [*terminated, 4 + g * 5, 5, *last])
+    tail = data.mc_returns(MonteCarlo(g, "last_reward"))
     np.testing.assert_allclose(tail[:5], [*terminated, 4 + g * (5 + g * 5 / (1 - g)), 5 + g * 5 / (1 - g)])
-    cut = data.mc_returns(g, "none")
+    cut = data.mc_returns(MonteCarlo(g, "none"))
     np.testing.assert_allclose(cut[:3], terminated)
     assert np.isneginf(cut[3:]).all()
 
@@ -37,18 +38,18 @@ def test_mc_returns_under_each_truncation() -> None:
 def test_mc_returns_of_sparse_tasks() -> None:
     """An episode that only ever pays the step penalty pays it for ever."""
     data = replace(make_dataset(), rewards=np.array([-1, -1, 0, -1, -1, -1, -1, -1, -1], np.float32))
-    returns = data.mc_returns(0.9, step_penalty=-1.0)
+    returns = data.mc_returns(MonteCarlo(0.9, step_penalty=-1.0))
     np.testing.assert_allclose(returns, [-1 - 0.9, -1, 0, *[-10] * 6], rtol=1e-6)
     with pytest.raises(ValueError, match="discount is 1"):
-        data.mc_returns(1.0, "last_reward")
-    assert np.isneginf(data.mc_returns(0.0, "none")[3:]).all()
+        MonteCarlo(1.0, "last_reward")
+    assert np.isneginf(data.mc_returns(MonteCarlo(0.0, "none"))[3:]).all()
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.floats(0, 0.999), st.integers(0, 99))
 def test_mc_returns_satisfy_the_bellman_equation(lengths: list[int], discount: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     data = make_dataset(tuple(lengths), tuple(bool(x) for x in rng.integers(0, 2, len(lengths))))
-    returns = data.mc_returns(discount).astype(np.float64)
+    returns = data.mc_returns(MonteCarlo(discount)).astype(np.float64)
     for s in data.episode_slices:
         following = np.r_[returns[s][1:], 0.0]
         np.testing.assert_allclose(returns[s], data.rewards[s] + discount * following, rtol=1e-5)

@@ -18,6 +18,7 @@ from balrl.data.prepare import (
     to_replay,
 )
 from balrl.errors import UserError
+from balrl.returns import MonteCarlo
 from balrl.spaces import SpaceAdapter
 from tests.conftest import make_dataset
 
@@ -47,9 +48,9 @@ def test_a_truncated_row_bootstraps_from_its_true_successor() -> None:
 
 def test_optional_fields() -> None:
     data = make_dataset()
-    replay = to_replay(data, RewardTransform(2, 0), ("mc_returns", "next_actions"), discount=0.5)
+    replay = to_replay(data, RewardTransform(2, 0), ("mc_returns", "next_actions"), monte_carlo=MonteCarlo(0.5))
     batch = replay.gather(torch.arange(9))
-    np.testing.assert_allclose(batch.mc_returns, 2 * data.mc_returns(0.5), rtol=1e-6)
+    np.testing.assert_allclose(batch.mc_returns, 2 * data.mc_returns(MonteCarlo(0.5)), rtol=1e-6)
     np.testing.assert_array_equal(batch.next_actions, data.next_actions())
 
 

@@ -1,0 +1,129 @@
+"""Conservative Q-learning, and with a state-adaptive balance FamO2O on it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from balrl.agents.base import Metrics
+from balrl.agents.config import CQLConfig
+from balrl.agents.optim import adam, descend
+from balrl.agents.sac import SAC
+from balrl.batch import Batch
+
+MAX_ALPHA = 1e6
+
+
+class CQL(SAC):
+    """CQL(H) (Kumar et al., arXiv 2006.04779): soft actor-critic whose critics are pushed down where the data is not.
+
+    ``L_Q = Σ_i ( E[(target − Q_i(s, a))²] + α · E[ T · log Σ_a' exp(Q̃_i(s, a') / T) − Q_i(s, a) ] )``
+
+    Per state, a' runs over n uniform actions, n from π(s) and n from π(s'), all evaluated at s. With importance
+    sampling ``Q̃ = Q − log μ(a')``, μ being the density that a' was drawn from (``0.5^dim`` for the uniform ones);
+    without, the data's action joins the sum and ``T · log(3n + 1)`` is subtracted.
+
+    - Applied to k random members only, the penalty is multiplied by members/k: the expected loss is the same.
+    - The target can take the best of several sampled next actions.
+    - With a target gap, α is learned: the term is ``α · (penalty − gap)`` and ``L_α = −α · (penalty − gap)``.
+    - In the online phase the penalty stays, or is dropped (`conservative_online`): what is left is soft actor-critic.
+    """
+
+    config_type = CQLConfig
+
+    def _build(self, c: CQLConfig) -> None:  # type: ignore[override]
+        super()._build(c)
+        if c.target_gap is not None:
+            start = math.log(math.expm1(c.alpha)) if c.alpha_form == "softplus" else 1.0
+            self.raw_alpha = nn.Parameter(torch.tensor(start))
+            self.optimizers["alpha"] = adam([self.raw_alpha], c.alpha_learning_rate)
+
+    @property
+    def is_conservative(self) -> bool:
+        """Whether the penalty applies in the present phase."""
+        return self.phase == "offline" or self.config.conservative_online
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Take one step of the critics, and of α where it is learned."""
+        metrics = super().update_critic(batch)
+        if self.is_conservative and self.config.target_gap is not None:
+            descend(self.optimizers["alpha"], self.alpha_loss(metrics["critic/penalty"]))
+        return metrics
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        loss, metrics = super().critic_loss(batch)
+        if not self.is_conservative:
+            return loss, metrics
+        penalty, alpha = self.penalty(batch), self.alpha().detach()
+        metrics |= {"critic/penalty": penalty.detach(), "critic/alpha": alpha}
+        excess = penalty - (self.config.target_gap or 0.0)
+        return loss + alpha * self.config.critics * excess, metrics
+
+    def penalty(self, batch: Batch) -> Tensor:
+        """Return the conservative penalty ``[]``, averaged over rows and over the members that it is applied to."""
+        c = self.config
+        observations = self.normalizer(batch.observations)
+        next_observations = self.normalizer(batch.next_observations)
+        members = self._random_members(c.penalty_members)
+        data_q = self.critic(observations, batch.actions, members)
+        actions, log_density = self._sampled_actions(observations, next_observations)
+        count, rows, action_dim = actions.shape
+        repeated = observations.expand(count, *observations.shape).reshape(count * rows, -1)
+        q = self.critic(repeated, actions.reshape(count * rows, action_dim), members).unflatten(-1, (count, rows))
+        q = self.calibrate(q, batch)
+        temperature = c.penalty_temperature
+        if c.importance_sampling:
+            pushed = temperature * torch.logsumexp((q - log_density) / temperature, -2)
+        else:
+            everything = torch.cat([q, data_q.unsqueeze(-2)], -2)
+            pushed = temperature * (torch.logsumexp(everything / temperature, -2) - math.log(count + 1))
+        return (pushed - data_q).mean((-2, -1))
+
+    def calibrate(self, q: Tensor, batch: Batch) -> Tensor:
+        """Return the sampled actions' Q ``[k, 3n, B]`` (n uniform, then n from π(s), then n from π(s')) unchanged."""
+        return q
+
+    def alpha(self) -> Tensor:
+        """Return the weight of the penalty ``[]``, differentiable where it is learned."""
+        if self.config.target_gap is None:
+            return torch.tensor(self.config.alpha, device=self.device)
+        if self.config.alpha_form == "softplus":
+            return nn.functional.softplus(self.raw_alpha)
+        return self.raw_alpha.exp().clamp(0, MAX_ALPHA) * self.config.alpha
+
+    def alpha_loss(self, penalty: Tensor) -> Tensor:
+        """Return the loss ``[]`` by which α rises while the penalty ``[]`` is above the gap."""
+        return -self.alpha() * (penalty - self.config.target_gap)
+
+    @torch.no_grad()
+    def next_value(self, next_observations: Tensor, observations: Tensor, members: Tensor | None) -> Tensor:
+        c = self.config
+        count = c.max_target_actions if self.phase == "offline" or c.max_target_online else 1
+        actions, log_prob = self._sample(self._next_inputs(next_observations, observations), count)
+        repeated = next_observations.expand(count, *next_observations.shape)
+        q = self.target_critic(repeated.flatten(0, 1), actions.flatten(0, 1), members).amin(-2)
+        value, best = q.unflatten(-1, (count, -1)).max(-2)
+        if c.backup_entropy:
+            value = value - self.temperature * log_prob.gather(-2, best.unsqueeze(-2)).squeeze(-2)
+        return value
+
+    @torch.no_grad()
+    def _sampled_actions(self, observations: Tensor, next_observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return actions ``[3n, B, action_dim]`` (uniform, from π(s), from π(s')) and log-densities ``[3n, B]``."""
+        n, action_dim = self.config.sampled_actions, self.spaces.action_dim
+        uniform = 2 * torch.rand(n, observations.shape[0], action_dim, device=self.device, dtype=observations.dtype) - 1
+        current, current_log = self._sample(self._conditioned(observations), n)
+        following, following_log = self._sample(self._next_inputs(next_observations, observations), n)
+        uniform_log = torch.full_like(current_log, -action_dim * math.log(2))
+        return (
+            torch.cat([uniform, current, following]),
+            torch.cat([uniform_log, current_log, following_log]),
+        )
+
+    def _next_inputs(self, next_observations: Tensor, observations: Tensor) -> Tensor:
+        """Return the policy's input for the next observations; the balance is theirs, or that of the current ones."""
+        if self.config.target_balance == "own":
+            return self._conditioned(next_observations)
+        return self.balance.condition(next_observations, self.balance.sample(observations, online=True))

@@ -1,0 +1,81 @@
+"""The online side of a run: what the collector yields, in the run's reward units, on its way into the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from balrl.batch import Batch
+from balrl.data.prepare import RewardTransform
+from balrl.replay import ReplayBuffer
+from balrl.returns import RunningEpisodes
+from balrl.rollout import Collector, Step
+
+
+class Interaction:
+    """Steps the task and stores the transitions.
+
+    Args:
+        collector: steps the worlds.
+        replay: where transitions go.
+        rewards: applied to what is stored.
+        episodes: holds transitions back until their Monte-Carlo returns are known, for agents that ask for those.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        replay: ReplayBuffer,
+        rewards: RewardTransform,
+        episodes: RunningEpisodes | None = None,
+    ) -> None:
+        self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
+
+    def step(self, policy: Callable[[Tensor], Tensor]) -> tuple[int, Step]:
+        """Take one vector step; return the number of transitions that it made, and the step itself, rewards raw."""
+        step = self.collector.step(policy)
+        batch = step.batch._replace(rewards=self.rewards.scale * step.batch.rewards + self.rewards.bias)
+        made = batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
+        if self.episodes is not None:
+            ended = self.episodes.add(batch, step.done, step.valid)
+            if ended is not None:
+                self.replay.add(ended)
+        else:
+            self.replay.add(batch if step.valid is None else batch.rows(step.valid))
+        return made, step
+
+    def random_actions(self, observations: Tensor) -> Tensor:
+        """Return uniform actions ``[N, action_dim]``."""
+        shape = (observations.shape[0], self.collector.spaces.action_dim)
+        return 2 * torch.rand(shape, device=observations.device) - 1
+
+    def newest(self, rows: int) -> Batch | None:
+        """Return the newest `rows` transitions in the replay, fewer if there are fewer; None if there are none."""
+        count = min(rows, len(self.replay))
+        return self.replay.newest(count) if count else None
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Return groups of tensors: the replay, held back and running episodes, and the environment's own state."""
+        environment = getattr(self.collector.env, "state_dict", None)
+        return {
+            "replay": self.replay.state_dict(),
+            "episodes": self.episodes.state_dict() if self.episodes is not None else {},
+            "collector": self.collector.state_dict(),
+            "environment": environment() if environment else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, dict[str, Tensor]]) -> bool:
+        """Undo `state_dict`; return False if the environment cannot be put back and its episodes begin anew."""
+        if state["replay"]:
+            self.replay.load_state_dict(state["replay"])
+        if not state["collector"]:
+            return True
+        if not state["environment"]:
+            return False
+        self.collector.env.load_state_dict(state["environment"])  # type: ignore[attr-defined]
+        self.collector.load_state_dict(state["collector"])
+        if self.episodes is not None:
+            self.episodes.load_state_dict(state["episodes"])
+        return True
