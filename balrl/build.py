@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from balrl.spaces import SpaceAdapter
     from balrl.trainer import Parts
 
-BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-halves")
+BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -89,7 +89,7 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
     """Read a D4RL HDF5 file, or make built-in data by its name.
 
     Args:
-        path_or_id: a path, or one of ``point-maze-mixed`` and ``point-maze-halves``.
+        path_or_id: a path, or one of ``point-maze-mixed``, ``point-maze-large`` and ``point-maze-halves``.
         max_episode_steps: of the environment, for files without timeouts.
 
     Raises:
@@ -99,7 +99,9 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
     if name in BUILT_IN_DATASETS:
         from balrl.envs.waypoints import halves_dataset, mixed_dataset
 
-        return mixed_dataset() if name == "point-maze-mixed" else halves_dataset()
+        if name == "point-maze-halves":
+            return halves_dataset()
+        return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
     path = Path(path_or_id)
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)

@@ -168,7 +168,10 @@ class RunConfig(Config):
     env: str = Field(description="Gymnasium id of the task")
     env_kwargs: dict[str, Any] = Field({}, description="passed to gymnasium.make_vec, for example {layout: large}")
     num_envs: int = Field(1, ge=1, description="environments collected from side by side")
-    dataset: str | None = Field(None, description="D4RL HDF5 file, or point-maze-mixed for the built-in data")
+    dataset: str | None = Field(
+        None,
+        description="D4RL HDF5 file, or built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves",
+    )
     data: DataConfig = DataConfig()
     init: InitConfig = InitConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -220,6 +223,13 @@ def _resolve_plain_values(kind: type[_Loader] | type[_Dumper]) -> None:
         kind.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Quote and escape line breaks that are not newlines: YAML would fold them."""
+    breaks = any(c in text for c in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if breaks else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 _resolve_plain_values(_Loader)
 _resolve_plain_values(_Dumper)
 

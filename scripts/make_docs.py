@@ -10,7 +10,15 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from balrl.agents.config import BCConfig, FixedBalance, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.config import (
+    BCConfig,
+    CalQLConfig,
+    CQLConfig,
+    FixedBalance,
+    IQLConfig,
+    SACConfig,
+    StateAdaptiveBalance,
+)
 from balrl.presets import TrainConfig, preset_names
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -77,7 +85,7 @@ def render() -> str:
     """Return the whole document."""
     lines = [INTRODUCTION.format(presets=", ".join(f"`{name}`" for name in preset_names()))]
     parts = sections(TrainConfig)
-    parts += [("agent.", model) for model in (BCConfig, IQLConfig, SACConfig)]
+    parts += [("agent.", model) for model in (BCConfig, IQLConfig, SACConfig, CQLConfig, CalQLConfig)]
     parts += [("agent.balance.", model) for model in (FixedBalance, StateAdaptiveBalance)]
     for prefix, model in parts:
         tag = next((f.default for n, f in model.model_fields.items() if n in ("name", "kind")), None)

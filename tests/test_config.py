@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
@@ -130,6 +130,7 @@ WORDS = st.sampled_from(["12e45", "off", "0x1", "1:30", "null", "~", "2024-01-02
 
 
 @given(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), WORDS))
+@example("\x85")
 def test_whatever_is_dumped_is_read_back(value: object) -> None:
     assert parse_yaml(dump_yaml({"key": value}), "text") == {"key": value}
 

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balrl.batch import Batch
+from balrl.returns import MonteCarlo, RunningEpisodes
+
+
+def step(values: list[float], terminated: list[bool]) -> Batch:
+    """One vector step whose every field tells its reward."""
+    r = torch.tensor(values)
+    return Batch(r[:, None], r[:, None] / 10, r, r[:, None] + 0.5, torch.tensor(terminated))
+
+
+def test_an_episode_comes_out_when_it_ends_with_its_returns() -> None:
+    running = RunningEpisodes(2, MonteCarlo(0.5))
+    assert running.add(step([1, 10], [False, False]), torch.tensor([False, False])) is None
+    ended = running.add(step([2, 20], [True, False]), torch.tensor([True, False]))
+    assert ended is not None
+    assert ended.rewards.tolist() == [1, 2]
+    assert ended.mc_returns.tolist() == [1 + 0.5 * 2, 2]
+    assert ended.terminated.tolist() == [False, True]
+    assert len(running) == 2
+    ended = running.add(step([3, 30], [False, False]), torch.tensor([False, True]))
+    assert ended.rewards.tolist() == [10, 20, 30]
+    assert ended.mc_returns.tolist() == [10 + 0.5 * (20 + 0.5 * 30), 20 + 0.5 * 30, 30]
+    assert len(running) == 1
+
+
+def test_reset_rows_are_no_transitions() -> None:
+    running = RunningEpisodes(1, MonteCarlo(1.0))
+    running.add(step([1], [True]), torch.tensor([True]))
+    assert running.add(step([99], [False]), torch.tensor([False]), torch.tensor([False])) is None
+    ended = running.add(step([2], [True]), torch.tensor([True]), torch.tensor([True]))
+    assert ended.rewards.tolist() == [2]
+
+
+def test_a_truncated_episode_follows_the_chosen_rule() -> None:
+    for truncation, expected in (("sum", [1.5, 1.0]), ("last_reward", [2.0, 2.0]), ("none", [-np.inf, -np.inf])):
+        running = RunningEpisodes(1, MonteCarlo(0.5, truncation))  # type: ignore[arg-type]
+        running.add(step([1], [False]), torch.tensor([False]))
+        ended = running.add(step([1], [False]), torch.tensor([True]))
+        assert ended.mc_returns.tolist() == expected
+
+
+@given(st.integers(1, 4), st.integers(1, 30), st.integers(0, 999))
+def test_every_transition_comes_out_once_and_in_order_and_state_is_everything(n: int, steps: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    whole, stopped = (RunningEpisodes(n, MonteCarlo(0.9)) for _ in range(2))
+    seen: list[float] = []
+    for t in range(steps):
+        done = torch.from_numpy(rng.random(n) < 0.3)
+        batch = step([float(t * n + i) for i in range(n)], done.tolist())
+        one = whole.add(batch, done)
+        fresh = RunningEpisodes(n, MonteCarlo(0.9))
+        fresh.load_state_dict(stopped.state_dict())
+        stopped = fresh
+        two = stopped.add(batch, done)
+        assert (one is None) == (two is None)
+        if one is not None and two is not None:
+            assert torch.equal(one.mc_returns, two.mc_returns)
+            assert torch.equal(one.rewards, two.rewards)
+            seen += one.rewards.tolist()
+    assert len(set(seen)) == len(seen)
+    assert len(seen) + len(whole) == steps * n
+    for world in range(n):
+        mine = [x for x in seen if int(x) % n == world]
+        assert mine == sorted(mine)
+
+
+def test_for_ever_needs_a_discount() -> None:
+    with pytest.raises(ValueError, match="discount is 1"):
+        MonteCarlo(1.0, step_penalty=-1.0)
