@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from study_jobs import train_or_resume
 from study_spine_report import keep, report
 
 HERE = Path(__file__).resolve().parent
@@ -65,16 +64,7 @@ def run(job: Job, out: Path) -> None:
     path = out / job.name
     if (RESULTS / f"{job.name}.json").exists() or keep(path, RESULTS / f"{job.name}.json"):
         return
-    if list(path.glob("checkpoints/*/state.json")):
-        arguments = ["--resume", str(path)]
-    else:
-        arguments = ["--preset", job.preset, "--run-dir", str(path)]
-        arguments += [f"{key}={value}" for key, value in job.settings.items()]
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "log.txt").open("a") as log:
-        code = subprocess.run(
-            [sys.executable, "-m", "balrl.cli", "train", *arguments], stdout=log, stderr=log, check=False
-        ).returncode
+    code = train_or_resume(path, job.preset, job.settings)
     keep(path, RESULTS / f"{job.name}.json")
     print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
 

@@ -1,0 +1,133 @@
+"""Measure the switch: methods from the same pre-trained checkpoints, with and without data and warm-up.
+
+    python scripts/study_switch.py [--data DIR] [--full] [--jobs 2] [--out runs/switch] [--parts maze hopper]
+
+The maze needs nothing; hopper needs DIR with hopper-mixed-v5.hdf5. The protocol is scripts/study_switch.yaml. Every
+job is a run directory under --out; what it came to is kept as one line of docs/results/switch/<part>.jsonl. Jobs with a
+kept result are skipped, interrupted ones resumed, so the script can be stopped and started at will. At the end, and
+with --report-only at once, the tables in docs/results/switch.md and the pictures beside it are made from what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from study_jobs import train_or_resume
+from study_switch_report import read_results, report, result_of
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "docs" / "results" / "switch"
+LOCK = threading.Lock()
+
+
+class Job(NamedTuple):
+    """One run: a preset, settings over it, and the job whose checkpoint it starts from."""
+
+    part: str
+    group: str
+    method: str
+    seed: int
+    preset: str
+    settings: dict[str, Any]
+    source: str | None = None
+
+    @property
+    def name(self) -> str:
+        words = f"{self.part} {self.group} {self.method}".translate(str.maketrans("", "", ",:-")).lower().split()
+        return "-".join([*words, f"s{self.seed}"])
+
+
+def plan(part: str, protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
+    """Return the jobs of a part, each after the one that it starts from: the matrix of all seeds, then the ablation."""
+    jobs = []
+    seeds = protocol["full_seeds" if full else "seeds"]
+    base = dict(protocol["settings"])
+    if part == "hopper":
+        base["dataset"] = str((data or Path()) / "hopper-mixed-v5.hdf5")
+    for seed in seeds:
+        for name, options in protocol["pretrain"].items():
+            settings = base | {"seed": seed} | protocol["pretrain_settings"]
+            jobs.append(Job(part, "pretrain", name, seed, options["preset"], settings))
+        for method, options in protocol["online"].items():
+            jobs.append(online_job(part, "online", method, seed, base | {"seed": seed}, options, protocol))
+    for seed in seeds:
+        for method, options in ablation_methods(protocol.get("ablation")).items():
+            jobs.append(online_job(part, "ablation", method, seed, base | {"seed": seed}, options, protocol))
+    return jobs
+
+
+def online_job(
+    part: str, group: str, method: str, seed: int, base: dict[str, Any], given: dict[str, Any], protocol: dict[str, Any]
+) -> Job:
+    """Return one online run; its warm-up counts towards the interaction that every method has."""
+    options = dict(given)
+    preset, source = options.pop("preset"), options.pop("from", None)
+    settings = base | protocol["online_settings"] | options
+    collects = settings["warmup.steps"] and settings.get("warmup.kind") != "offline-data"
+    settings["finetune.steps"] = protocol["online_steps"] - (settings["warmup.steps"] if collects else 0)
+    start = Job(part, "pretrain", source, seed, "", {}).name if source else None
+    return Job(part, group, method, seed, preset, settings, start)
+
+
+def ablation_methods(ablation: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return every initialisation with every warm-up, but for WSRL itself, which is in the matrix."""
+    methods = {}
+    for parts in ablation["init.parts"] if ablation else []:
+        for label, kind in ablation["warmup"].items():
+            if (parts, kind) != ("policy-and-critic", "frozen-policy"):
+                options = {"preset": ablation["preset"], "from": ablation["from"], "init.parts": parts}
+                warmup = {"warmup.steps": ablation["warmup.steps"], "warmup.kind": kind} if kind else {}
+                methods[f"{parts}, {label}"] = options | warmup
+    return methods
+
+
+def run(job: Job, out: Path, before: Future[None] | None) -> None:
+    """Run or resume one job, after the one that it starts from, and keep its result."""
+    if before is not None:
+        before.result()
+    path, kept = out / job.name, RESULTS / f"{job.part}.jsonl"
+    if job.name in read_results(kept):
+        return
+    settings = dict(job.settings)
+    if job.source is not None:
+        settings["init.checkpoint"] = str(next((out / job.source / "checkpoints").glob("*-end-pretrain")))
+    code = train_or_resume(path, job.preset, {key: json.dumps(value) for key, value in settings.items()})
+    result = result_of(path, job.method, job.group)
+    if result is not None:
+        with LOCK, kept.open("a") as file:
+            file.write(json.dumps({"job": job.name, **result}) + "\n")
+    print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of hopper-mixed-v5.hdf5; without it only the maze runs")
+    parser.add_argument("--full", action="store_true", help="more seeds")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--out", type=Path, default=Path("runs/switch"))
+    parser.add_argument("--parts", nargs="+", default=["maze", "hopper"], help="which parts to run")
+    parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
+    options = parser.parse_args()
+    protocol = yaml.safe_load((HERE / "study_switch.yaml").read_text())
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if not options.report_only:
+        parts = [p for p in options.parts if p != "hopper" or options.data is not None]
+        jobs = [job for part in parts for job in plan(part, protocol[part], options.data, options.full)]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            futures: dict[str, Future[None]] = {}
+            for job in jobs:  # in order: what a job waits for was submitted before it
+                before = futures.get(job.source) if job.source else None
+                futures[job.name] = pool.submit(run, job, options.out, before)
+        for future in futures.values():
+            future.result()
+    report(protocol, RESULTS)
+
+
+if __name__ == "__main__":
+    main()
