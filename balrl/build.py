@@ -229,7 +229,8 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
     interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
         interaction, sampler = _make_online(config, env, agent, offline, rewards, returns)
-    watchdog = Watchdog(config.watchdog, getattr(config.agent, "discount", 1.0))
+    pretrained = config.pretrain.updates > 0 or (config.init.checkpoint is not None and "critic" in config.init.parts)
+    watchdog = Watchdog(config.watchdog, getattr(config.agent, "discount", 1.0), pretrained)
     probe = None
     if offline is not None:
         watchdog.see_rewards(offline.gather(torch.arange(len(offline), device=device)).rewards)

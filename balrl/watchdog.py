@@ -51,7 +51,7 @@ class Watchdog:
     - NaN: a metric, a measurement or a parameter is not finite.
     - Q explosion: ``max |Q|`` exceeds `explosion` times ``max |r| / (1 − γ)``, the largest return there can be.
     - Q collapse: the mean Q of the frozen batch fell, since the switch, by more than `collapse` times its standard
-      deviation over that batch at the switch.
+      deviation over that batch at the switch. Only where critics were trained before the switch.
     - entropy collapse: the policy's mean log standard deviation is below `min_log_std`.
     - saturated actions: more than `saturation` of the mode's components are on the border, at least 0.3 more than at
       the switch.
@@ -59,10 +59,11 @@ class Watchdog:
     Args:
         config: the limits.
         discount: γ; with 1 there is no largest return, and no Q explosion is reported.
+        pretrained: whether critics come to the switch with something to lose.
     """
 
-    def __init__(self, config: WatchdogConfig, discount: float) -> None:
-        self.config, self.discount = config, discount
+    def __init__(self, config: WatchdogConfig, discount: float, pretrained: bool = True) -> None:
+        self.config, self.discount, self.pretrained = config, discount, pretrained
         self.largest_reward = 0.0
         self.reported: set[str] = set()
 
@@ -113,7 +114,7 @@ class Watchdog:
             if self.largest_reward > 0 and abs(values.get(key, 0.0)) > limit:
                 found.append(Finding("Q explosion", step, key, values[key], limit))
                 break
-        if "switch/offline_q" in at_switch and "switch/offline_q" in values:
+        if self.pretrained and "switch/offline_q" in at_switch and "switch/offline_q" in values:
             limit = at_switch["switch/offline_q"] - c.collapse * at_switch["offline_q_std"]
             if values["switch/offline_q"] < limit:
                 found.append(Finding("Q collapse", step, "switch/offline_q", values["switch/offline_q"], limit))

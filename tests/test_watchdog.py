@@ -55,6 +55,9 @@ def test_the_first_parameter_that_is_not_finite_is_named() -> None:
 
 def test_policies_that_were_saturated_before_and_undiscounted_tasks_are_left_alone() -> None:
     assert make().check(1, HEALTHY | {"switch/saturation": 0.99}, SWITCH | {"switch/saturation": 0.8}) == []
+    assert make().check(1, HEALTHY | {"switch/offline_q": -50.0}, SWITCH)
+    fresh = Watchdog(WatchdogConfig(), discount=0.99, pretrained=False)
+    assert fresh.check(1, HEALTHY | {"switch/offline_q": -50.0}, SWITCH) == []
     dog = Watchdog(WatchdogConfig(), discount=1.0)
     dog.see_rewards(torch.ones(1))
     assert dog.check(1, HEALTHY | {"switch/online_q_max": 1e9}, SWITCH) == []
