@@ -70,8 +70,12 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         return self.observe(self.states), {}
 
     def step(self, actions: Tensor | np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Advance every world by one step; actions ``[num_envs, action_dim]`` are clipped to the bounds."""
-        actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).clamp(-1, 1)
+        """Advance every world by one step.
+
+        Actions ``[num_envs, action_dim]`` are clipped to the bounds; NaN acts as 0, so that a policy that has diverged
+        can still be told from one that has not.
+        """
+        actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).nan_to_num(0.0).clamp(-1, 1)
         states, rewards, terminated, infos = self.transition(self.states, actions)
         self.elapsed = self.elapsed + 1
         truncated = self.elapsed >= self.max_episode_steps

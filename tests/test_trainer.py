@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import balrl
+from balrl.agents import IQL
+from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.display import SilentDisplay
 from balrl.errors import UserError
@@ -211,6 +213,62 @@ def test_without_warm_up_updates_wait_for_a_full_batch(tmp_path: Path) -> None:
     settings = {"warmup.steps": "0", "pretrain.updates": "0", "num_envs": "1", "batch_size": "16"}
     result = balrl.train(maze_config(**settings), tmp_path / "r")
     assert result.summary["updates"] == 40 - 15
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the policy become NaN in the 20th online update, so many times."""
+    update, left = IQL._update, [times]
+
+    def broken(self: IQL, batch: Batch) -> dict[str, torch.Tensor]:
+        metrics = update(self, batch)
+        if self.phase == "online" and self.phase_updates == 20 and left[0]:
+            left[0] -= 1
+            self.policy.mean.bias.data.fill_(torch.nan)
+        return metrics
+
+    monkeypatch.setattr(IQL, "_update", broken)
+
+
+@pytest.mark.parametrize("on_divergence", ["warn", "stop", "rollback"])
+def test_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_divergence: str) -> None:
+    poison(monkeypatch, 1)
+    settings = {"watchdog.on_divergence": on_divergence, "instruments.every": "5", "env_kwargs": "{}"}
+    display = Listening()
+    result = balrl.train(maze_config(**settings), tmp_path / "run", display)
+    assert "NaN at step" in display.heard
+    assert "policy.mean.bias is not finite; try: lower agent.critic_learning_rate" in display.heard
+    [finding] = result.summary["findings"]
+    assert (finding["pattern"], finding["tensor"]) == ("NaN", "policy.mean.bias")
+    assert result.summary["outcome"] == ("diverged" if on_divergence == "stop" else "finished")
+    final = final_state(tmp_path / "run")
+    finite = all(bool(torch.isfinite(v).all()) for k, v in final.items() if k.startswith("agent"))
+    assert finite == (on_divergence != "warn")
+    if on_divergence == "stop":
+        assert "last good checkpoint" in display.heard
+    if on_divergence == "rollback":
+        assert "rolled back from step" in display.heard
+        assert result.summary["rollbacks"] == 1
+        steps = [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+        assert steps == sorted(steps)
+        assert (tmp_path / "run" / "metrics.discarded.jsonl").exists()
+
+
+def test_a_run_that_diverges_again_and_again_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, 99)
+    settings = {"watchdog.on_divergence": "rollback", "watchdog.max_rollbacks": "2", "instruments.every": "5"}
+    result = balrl.train(maze_config(**settings), tmp_path / "run")
+    assert (result.summary["outcome"], result.summary["rollbacks"]) == ("diverged", 2)
+    assert len(result.summary["findings"]) == 3
+
+
+def test_the_switch_is_measured_densely(whole_run: Path) -> None:
+    records = [r for r in read_metrics(whole_run / "metrics.jsonl") if "switch/offline_q" in r]
+    assert {r["phase"] for r in records} == {"pretrain", "warmup", "finetune"}
+    online = [r for r in records if r["phase"] == "finetune"]
+    assert online
+    assert all("switch/online_td" in r and "switch/kl" in r for r in online)
+    summary = json.loads((whole_run / "summary.json").read_text())
+    assert summary["switch"]["window"] == 60
 
 
 def test_same_seed_same_run_other_seed_other_run(whole_run: Path, tmp_path: Path) -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
+from balrl.agents import SAC, SACConfig
 from balrl.config import WatchdogConfig
+from balrl.instruments import SwitchInstruments
 from balrl.watchdog import ADVICE, Watchdog
+from tests.conftest import random_batch
 
 SWITCH = {"switch/offline_q": 10.0, "offline_q_std": 2.0, "switch/saturation": 0.1}
 HEALTHY = {"switch/offline_q": 9.0, "switch/online_q_max": 90.0, "switch/log_std": -1.0, "switch/saturation": 0.2}
@@ -61,3 +67,27 @@ def test_policies_that_were_saturated_before_and_undiscounted_tasks_are_left_alo
     dog = Watchdog(WatchdogConfig(), discount=1.0)
     dog.see_rewards(torch.ones(1))
     assert dog.check(1, HEALTHY | {"switch/online_q_max": 1e9}, SWITCH) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "provoke"),
+    [
+        ("NaN", lambda agent: agent.policy.mean.weight.data.fill_(torch.nan)),
+        ("Q explosion", lambda agent: agent.critic.head.bias.data.fill_(500.0)),
+        ("Q collapse", lambda agent: agent.critic.head.bias.data.fill_(-50.0)),
+        ("entropy collapse", lambda agent: agent.policy.log_std.bias.data.fill_(-9.0)),
+        ("saturated actions", lambda agent: agent.policy.mean.weight.data.mul_(1e4)),
+    ],
+)
+def test_an_agent_that_diverges_is_caught(pattern: str, provoke: Callable[[SAC], object]) -> None:
+    agent = SAC(gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,)), SACConfig(hidden=(16,)))
+    instruments, dog = SwitchInstruments(random_batch(64)), make()
+    instruments.mark(agent, None)
+
+    def check() -> list[str]:
+        values = {key: float(value) for key, value in instruments.measure(agent).items()}
+        return [f.pattern for f in dog.check(1, values, instruments.at_switch, agent.named_parameters())]
+
+    assert check() == []
+    provoke(agent)
+    assert check() == [pattern]
