@@ -11,6 +11,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from torch import Tensor
 
+from balrl.envs.robotics import AdaptedObservation, observation_adapter
+
 # Derived quantities that Gymnasium's tasks read between steps; the simulator leaves them one integration step behind.
 DERIVED = ("xpos", "xquat", "xmat", "xipos", "ximat", "site_xpos", "site_xmat", "geom_xpos", "geom_xmat",
            "subtree_com", "cinert", "cvel", "cfrc_ext", "qfrc_actuator", "sensordata")  # fmt: skip
@@ -45,12 +47,15 @@ class ResumableSyncVectorEnv(VectorWrapper):
 
 def make_gymnasium_env(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Build a synchronous vector environment with SAME_STEP autoreset, resumable where its physics is MuJoCo's own."""
+    adapter = observation_adapter(env_id)
+    wrappers = (lambda env: AdaptedObservation(env, adapter),) if adapter else ()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
         env = gym.make_vec(
             env_id,
             num_envs=num_envs,
             vectorization_mode="sync",
+            wrappers=wrappers,
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
             **kwargs,
         )

@@ -12,6 +12,7 @@ from balrl.config import dump_yaml, field_names, override, parse_yaml
 from balrl.errors import UserError
 from balrl.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
 
+DOMAINS = ("point-maze", "locomotion", "adroit", "antmaze", "kitchen")
 NEEDED = {"dataset": "some-file.hdf5"}
 
 
@@ -36,7 +37,9 @@ def test_every_value_of_a_preset_says_where_it_is_from(name: str) -> None:
 
 
 def test_all_algorithms_have_all_domains() -> None:
-    expected = {f"{a}/{d}" for a in ("bc", "iql", "famo2o-iql", "sac") for d in ("point-maze", "locomotion", "adroit")}
+    expected = {f"{a}/{d}" for a in ("bc", "iql", "famo2o-iql", "sac") for d in DOMAINS[:3]}
+    online = ("cql", "calql", "wsrl", "rlpd", "famo2o-cql", "famo2o-to-wsrl")
+    expected |= {f"{a}/{d}" for a in online for d in DOMAINS}
     assert expected <= set(preset_names())
 
 
