@@ -56,6 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--balance", type=float, help="a member of the policy's family instead of its own choice")
     evaluate.set_defaults(run=_evaluate)
 
+    plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
+    plot.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    plot.add_argument("--out", type=Path, help="default: RUN/switch.png, or switch.png for several")
+    plot.set_defaults(run=_plot)
+
+    compare = verbs.add_parser("compare", help="compare methods over seeds: IQM, intervals, probability of improvement")
+    compare.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    compare.add_argument(
+        "--metric", choices=("final", "best", "drop", "regret"), default="final", help="default: final"
+    )
+    compare.add_argument("--out", type=Path, help="of the picture; default: compare.png")
+    compare.set_defaults(run=_compare)
+
     data = verbs.add_parser("data", help="look at a dataset").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -84,18 +97,21 @@ def _train(_: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from balrl.api import evaluate
-    from balrl.report.tables import evaluation_table
+    from balrl.cli_runs import evaluate
 
-    result = evaluate(
-        options.path,
-        options.env,
-        episodes=options.episodes,
-        seed=options.seed,
-        device=options.device,
-        balance=options.balance,
-    )
-    _console().print(evaluation_table(result))
+    evaluate(options)
+
+
+def _plot(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.cli_runs import plot
+
+    plot(options)
+
+
+def _compare(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.cli_runs import compare
+
+    compare(options)
 
 
 def _data_info(options: argparse.Namespace, _: list[str]) -> None:

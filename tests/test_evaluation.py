@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from balrl.data.reference import Reference
 from balrl.envs import PointMazeVectorEnv
-from balrl.evaluation import Evaluation, bootstrap_interval, evaluate_policy, iqm
+from balrl.evaluation import Evaluation, bootstrap_interval, evaluate_policy, iqm, probability_of_improvement
 from tests.test_rollout import MODES, vector
 
 
@@ -68,3 +68,10 @@ def test_the_interval_of_a_mean_covers_as_often_as_it_says() -> None:
         low, high = bootstrap_interval([rng.normal(size=30)], np.mean, samples=200, seed=i)
         hits += low <= 0 <= high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_probability_of_improvement_counts_wins_and_half_of_ties() -> None:
+    value, low, high = probability_of_improvement([[1, 2, 3], [5, 5, 5]], [[0, 2, 9], [5, 5, 5]])
+    assert value == pytest.approx((((3 + 3 + 2) - 9 / 2 + 9 / 2 + 0.5 - 4) / 9 + 0.5) / 2)
+    assert 0 <= low <= value <= high <= 1
+    assert probability_of_improvement([[2, 3]], [[0, 1]]) == (1.0, 1.0, 1.0)

@@ -41,7 +41,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, sc
         else:
             axis.set_visible(False)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].xaxis.set_major_formatter(FuncFormatter(_short_number))
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(short_number))
     score.set_title(title, loc="left", fontsize=11, pad=32)
     figure.savefig(path)
 
@@ -97,5 +97,6 @@ def _mark_phases(axis: Axes, spans: Sequence[tuple[str, float, float]], named: b
             )
 
 
-def _short_number(value: float, _: object) -> str:
+def short_number(value: float, _: object) -> str:
+    """Write an axis tick as 500, 2k or 1.5M."""
     return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balrl.errors import UserError
+from balrl.presets import dump_config, load_config
+from balrl.report.runs import labels, read_runs
+
+
+def write_run(path: Path, scores: list[float], records: list[dict[str, Any]] | None = None, **settings: str) -> Path:
+    """A run directory as training leaves it: 100 updates of pre-training, then 10 environment steps a score."""
+    path.mkdir(parents=True)
+    preset = settings.pop("preset", "iql/point-maze")
+    (path / "config.yaml").write_text(dump_config(load_config(preset, settings=settings)))
+    evaluations = [
+        {"step": 100 + 10 * i, "env_steps": 10 * i, "phase": "finetune", "score": s, "normalized_score": s}
+        for i, s in enumerate(scores)
+    ]
+    (path / "evaluations.json").write_text(json.dumps(evaluations))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records or []))
+    return path
+
+
+def test_methods_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"a{seed}", [1.0], seed=str(seed))
+        write_run(tmp_path / f"b{seed}", [1.0], seed=str(seed), **{"agent.expectile": "0.9"})
+        more = {"finetune.retain": "append", "tracking.log_every": "7"}
+        write_run(tmp_path / f"c{seed}", [1.0], seed=str(seed), preset="sac/point-maze", **more)
+    named = labels(read_runs([tmp_path]))
+    assert [len(runs) for runs in named.values()] == [2, 2, 2]
+    first, second, third = named
+    assert first.startswith("iql, ")
+    assert "expectile=0.7" in first
+    assert "expectile=0.9" in second
+    assert third.startswith("sac")
+    assert "finetune.retain=append" in third
+    assert "seed" not in "".join(named)
+    assert "hidden" not in "".join(named)  # an agent's settings are named among runs of that agent only
+    assert "log_every" not in "".join(named)
+
+
+def test_where_the_switch_was_and_which_task(tmp_path: Path) -> None:
+    layout = {"env_kwargs": "{layout: large}", "dataset": "point-maze-large"}
+    [run] = read_runs([write_run(tmp_path / "run", [1.0, 2.0], **layout)])
+    assert run.switch_step == 100
+    assert run.task == "balrl/PointMaze-v0 layout=large point-maze-large"
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no balrl run and holds none"):
+        read_runs([tmp_path])
+    path = write_run(tmp_path / "run", [])
+    with pytest.raises(UserError, match="has no evaluation yet"):
+        read_runs([path])
