@@ -224,7 +224,9 @@ def _start_tracker(config: TrainConfig, path: Path, display: Display, offset: in
     from balrl.tracking import Tracker
 
     tracking = config.tracking
-    tracker = Tracker(path, config.model_dump(mode="json"), tracking.wandb, tracking.project, offset)
+    tracker = Tracker(
+        path, config.model_dump(mode="json"), tracking.wandb, tracking.project, offset, tracking.tensorboard
+    )
     if tracker.notice:
         display.notice(tracker.notice)
     return tracker

@@ -86,10 +86,11 @@ def _register_robotics() -> None:
 
 
 def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -> Dataset:
-    """Read a D4RL HDF5 file, or make built-in data by its name.
+    """Read a D4RL HDF5 file or a Minari dataset, or make built-in data by its name.
 
     Args:
-        path_or_id: a path, or one of ``point-maze-mixed``, ``point-maze-large`` and ``point-maze-halves``.
+        path_or_id: a file, a Minari folder, ``minari:ID``, or one of ``point-maze-mixed``, ``point-maze-large`` and
+            ``point-maze-halves``.
         max_episode_steps: of the environment, for files without timeouts.
 
     Raises:
@@ -103,10 +104,15 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
             return halves_dataset()
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
     path = Path(path_or_id)
+    if name.startswith("minari:") or path.is_dir():
+        from balrl.data.minari import PREFIX, load_minari
+        from balrl.envs.robotics import observation_adapter
+
+        return load_minari(name.removeprefix(PREFIX), observation_adapter)
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
         raise UserError(
-            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file or a built-in name: "
+            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file, minari:ID or a built-in name: "
             f"{', '.join(BUILT_IN_DATASETS)}"
         )
     from balrl.data.d4rl import load_d4rl

@@ -1,15 +1,46 @@
-"""The verbs that look at runs: evaluate, plot, compare."""
+"""The verbs that look at runs: evaluate, plot, compare, export."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from balrl.cli_arguments import non_negative, positive
 from balrl.errors import UserError
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """``balrl evaluate``: score a policy and print a table."""
+def add_run_verbs(verbs: Any) -> None:
+    """Add the verbs of this module to the command line's."""
+    evaluate = verbs.add_parser("evaluate", help="score a run's or a checkpoint's policy")
+    evaluate.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
+    evaluate.add_argument("--env", help="Gymnasium id; default: the run's own task")
+    evaluate.add_argument("--episodes", type=positive, default=20, help="default: 20")
+    evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    evaluate.add_argument("--balance", type=float, help="a member of the policy's family instead of its own choice")
+    evaluate.set_defaults(run=_evaluate)
+
+    plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
+    plot.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    plot.add_argument("--out", type=Path, help="default: RUN/switch.png, or switch.png for several")
+    plot.set_defaults(run=_plot)
+
+    compare = verbs.add_parser("compare", help="compare methods over seeds: IQM, intervals, probability of improvement")
+    compare.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    compare.add_argument(
+        "--metric", choices=("final", "best", "drop", "regret"), default="final", help="default: final"
+    )
+    compare.add_argument("--out", type=Path, help="of the picture; default: compare.png")
+    compare.set_defaults(run=_compare)
+
+    export = verbs.add_parser("export", help="write a SAC, CQL, Cal-QL or WSRL policy for stable-baselines3")
+    export.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
+    export.add_argument("out", metavar="OUT.zip", type=Path)
+    export.set_defaults(run=_export)
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from balrl.api import evaluate
@@ -26,8 +57,7 @@ def evaluate(options: argparse.Namespace) -> None:
     Console().print(evaluation_table(result))
 
 
-def plot(options: argparse.Namespace) -> None:
-    """``balrl plot``: draw runs aligned at the switch."""
+def _plot(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.report.runs import labels, read_runs
     from balrl.report.switch_plot import draw_switch
 
@@ -43,8 +73,7 @@ def plot(options: argparse.Namespace) -> None:
     print(f"wrote {target}")
 
 
-def compare(options: argparse.Namespace) -> None:
-    """``balrl compare``: a table of methods, and a picture."""
+def _compare(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from balrl.report.compare import compare, comparison_table, draw_comparison
@@ -58,6 +87,15 @@ def compare(options: argparse.Namespace) -> None:
     target = _target(options.out, Path("compare.png"))
     draw_comparison(groups, rows, options.metric, target)
     print(f"wrote {target}")
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.api import load_agent
+    from balrl.sb3 import write_sac_zip
+
+    for line in write_sac_zip(load_agent(options.path, "cpu"), options.out):
+        print(line)
+    print(f"wrote {options.out}; load it with stable_baselines3.SAC.load")
 
 
 def _target(given: Path | None, default: Path) -> Path:

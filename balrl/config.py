@@ -159,6 +159,7 @@ class TrackingConfig(Config):
         "auto", description="Weights & Biases; auto: online when a key is configured, else offline"
     )
     project: str = Field("balrl", min_length=1, description="W&B project")
+    tensorboard: bool = Field(False, description="also write TensorBoard events into the run directory")
     log_every: int = Field(500, ge=1, description="updates or environment steps between records")
 
 

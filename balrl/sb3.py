@@ -8,10 +8,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
-from balrl.agents.config import SACConfig
+from balrl.agents.base import Agent
+from balrl.agents.config import SACConfig, SoftActorCriticConfig
 from balrl.errors import UserError
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
@@ -63,6 +65,98 @@ def read_sac_zip(path: Path) -> tuple[SACConfig, dict[str, Tensor]]:
         critics=len(members),
     )
     return config, {key: value.contiguous() for key, value in tensors.items()}
+
+
+def write_sac_zip(agent: Agent, path: Path) -> list[str]:
+    """Write a soft actor-critic's policy as a model that ``stable_baselines3.SAC.load`` reads.
+
+    Deterministic actions are equal; the observation normalisation is folded into the first layers. Critics go along
+    where they have no layer normalisation, otherwise stable-baselines3's own fresh ones stay in the file.
+
+    Returns:
+        what could not go along, one line each.
+
+    Raises:
+        UserError: for an agent that stable-baselines3's SAC cannot represent.
+    """
+    c = agent.config
+    if not isinstance(c, SoftActorCriticConfig) or c.policy != "tanh-gaussian":
+        raise UserError(f"agent {c.name} has no tanh-squashed Gaussian policy; only SAC, CQL, Cal-QL and WSRL export")
+    if agent.balance.is_family:
+        raise UserError("the policy is a family conditioned on a balance; stable-baselines3 has no such policy")
+    if c.policy_layer_norm or not c.state_dependent_std:
+        what = "layer normalisation in the policy" if c.policy_layer_norm else "a state-independent deviation"
+        raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
+    if agent.spaces.is_goal_dictionary:
+        raise UserError("the policy takes goal dictionaries, flattened; stable-baselines3's MlpPolicy takes none")
+    if path.exists():
+        raise UserError(f"'{path}' exists already; choose another name, or move it away")
+    try:
+        import stable_baselines3
+    except ImportError as error:
+        raise UserError("stable-baselines3 is not installed; it comes with: pip install 'balrl[sb3]'") from error
+    model = stable_baselines3.SAC(
+        "MlpPolicy",
+        _Spaces(agent.spaces.observation_space, agent.spaces.action_space),
+        buffer_size=1,
+        device="cpu",
+        policy_kwargs={
+            "net_arch": {"pi": list(c.hidden), "qf": list(c.critic_hidden or c.hidden)},
+            "n_critics": c.critics,
+        },
+    )
+    weights = {key: value.clone() for key, value in model.policy.state_dict().items()}
+    own = {key: value.cpu() for key, value in agent.state_dict().items()}
+    for i in range(len(c.hidden)):
+        _take_linear(weights, f"actor.latent_pi.{2 * i}", own, f"policy.trunk.layers.{i}", fold=i == 0)
+    _take_linear(weights, "actor.mu", own, "policy.mean")
+    _take_linear(weights, "actor.log_std", own, "policy.log_std")
+    notes = []
+    if c.layer_norm:
+        notes.append("the critics have layer normalisation and stay behind: fresh ones are in the file")
+    else:
+        depth = len(c.critic_hidden or c.hidden)
+        for theirs, ours in (("critic", "critic"), ("critic_target", "target_critic")):
+            for member in range(c.critics):
+                for i in range(depth):
+                    name = f"{theirs}.qf{member}.{2 * i}"
+                    _take_linear(weights, name, own, f"{ours}.trunk.layers.{i}", member, fold=i == 0)
+                weights[f"{theirs}.qf{member}.{2 * depth}.weight"] = own[f"{ours}.head.weight"][member][None]
+                weights[f"{theirs}.qf{member}.{2 * depth}.bias"] = own[f"{ours}.head.bias"][member][None]
+    if c.log_std_range != (-20.0, 2.0):
+        notes.append(f"log deviations are clipped to {c.log_std_range} here and to (-20, 2) there: samples can differ")
+    model.policy.load_state_dict(weights)
+    assert model.log_ent_coef is not None
+    model.log_ent_coef.data.fill_(float(own["log_temperature"]))
+    model.save(path)
+    return notes
+
+
+class _Spaces(gym.Env[Any, Any]):
+    """A task of which only the spaces matter."""
+
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+def _take_linear(
+    weights: dict[str, Tensor],
+    theirs: str,
+    own: dict[str, Tensor],
+    ours: str,
+    member: int | None = None,
+    fold: bool = False,
+) -> None:
+    weight, bias = own[f"{ours}.weight"], own[f"{ours}.bias"]
+    if member is not None:
+        weight, bias = weight[member], bias[member]
+    if fold:  # (x − mean) / std comes first: the layer takes raw observations instead
+        mean, std = own["normalizer.mean"], own["normalizer.std"]
+        scaled = weight.clone()
+        scaled[: len(std)] /= std[:, None]
+        bias = bias - mean @ scaled[: len(std)]
+        weight = scaled
+    weights[f"{theirs}.weight"], weights[f"{theirs}.bias"] = weight.T.contiguous(), bias
 
 
 def _put_linear(tensors: dict[str, Tensor], name: str, weights: dict[str, Tensor], theirs: str) -> None:

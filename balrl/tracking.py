@@ -1,4 +1,4 @@
-"""Metrics to local files always, and to Weights & Biases where wanted, under the same names."""
+"""Metrics to local files always, and to Weights & Biases and TensorBoard where wanted, under the same names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from balrl.checkpoint import write_json
+from balrl.errors import UserError
 
 INIT_TIMEOUT = 15
 
@@ -38,6 +39,7 @@ class Tracker:
         wandb: str = "off",
         project: str = "balrl",
         offset: int = 0,
+        tensorboard: bool = False,
     ) -> None:
         self.path = run_dir / "metrics.jsonl"
         self.notice: str | None = None
@@ -45,6 +47,7 @@ class Tracker:
             self._discard_after(offset)
         self._file = self.path.open("a", encoding="utf-8")
         self._run = self._start_wandb(run_dir, config, wandb, project) if wandb != "off" else None
+        self._events = _start_tensorboard(run_dir, self.path) if tensorboard else None
 
     def log(self, step: int, phase: str, metrics: Mapping[str, Any]) -> None:
         """Write one record; values are numbers or one-element tensors."""
@@ -53,6 +56,10 @@ class Tracker:
         self._file.flush()
         if self._run is not None:
             self._run.log({"phase": phase, **values}, step=step)
+        if self._events is not None:
+            for key, value in values.items():
+                if value is not None:
+                    self._events.add_scalar(key, value, step)
 
     def offset(self) -> int:
         """Return how many bytes of ``metrics.jsonl`` are written."""
@@ -79,6 +86,8 @@ class Tracker:
         """Write the table and end the W&B run."""
         self.write_csv()
         self._file.close()
+        if self._events is not None:
+            self._events.close()
         if self._run is not None:
             for key, value in (summary or {}).items():
                 self._run.summary[key] = value
@@ -118,6 +127,16 @@ class Tracker:
             run = wandb.init(settings=wandb.Settings(**silent), **options)
         write_json(id_file, {"id": run_id, "mode": run.settings.mode, "dir": str(Path(run.dir).parent)})
         return run
+
+
+def _start_tensorboard(run_dir: Path, metrics: Path) -> Any:
+    """Return a writer of events; what a resumed run will write again is marked as gone."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed; it comes with: pip install 'balrl[tensorboard]'") from error
+    records = read_metrics(metrics)
+    return SummaryWriter(str(run_dir / "tensorboard"), purge_step=records[-1]["step"] + 1 if records else None)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

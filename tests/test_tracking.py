@@ -115,3 +115,16 @@ def test_off_touches_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     tracker.log(1, "pretrain", {"a": 1})
     tracker.close()
     assert not (tmp_path / "wandb").exists()
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="TensorBoard is not installed"
+    )
+    tracker = Tracker(tmp_path, {}, tensorboard=True)
+    tracker.log(5, "pretrain", {"critic/loss": 0.5})
+    tracker.log(9, "finetune", {"critic/loss": float("nan"), "eval/score": 3})
+    tracker.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("critic/loss")] == [(5, 0.5)]
+    assert [(e.step, e.value) for e in events.Scalars("eval/score")] == [(9, 3.0)]
