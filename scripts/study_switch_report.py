@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from balrl.evaluation import bootstrap_interval
+from balrl.report.curves import COLORS
 from balrl.report.switch import switch_report
 from balrl.tracking import read_metrics
 
@@ -61,36 +63,121 @@ def report(protocol: dict[str, Any], results: Path) -> None:
     lines: list[str] = []
     for part in protocol:
         kept = list(read_results(results / f"{part}.jsonl").values())
-        if kept:
-            lines += [f"### {part}", "", *_state(kept), *_matrix(protocol[part], kept), ""]
-    if page.exists():
-        before, rest = page.read_text().split(START)
-        page.write_text(before + START + "\n\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
-        print(f"wrote {page}")
+        if not kept:
+            continue
+        lines += [f"## Measured: {part}", "", _state(kept), "", *_pretraining(kept), "", *_matrix(kept)]
+        if any(r["group"] == "ablation" for r in kept):
+            lines += ["", *_ablation(kept)]
+        draw(kept, results / f"{part}.png")
+        lines += ["", f"![Scores and Q across the switch, {part}](switch/{part}.png)", ""]
+    before, rest = page.read_text().split(START)
+    page.write_text(before + START + "\n\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
+    print(f"wrote {page.name}")
 
 
-def _state(kept: list[Result]) -> list[str]:
+def _state(kept: list[Result]) -> str:
     commits = ", ".join(sorted({str(r["commit"]) for r in kept}))
     hours = sum(r["seconds"] for r in kept) / 3600
-    return [f"{len(kept)} runs; {hours:.1f} core-hours; commits {commits}.", ""]
+    versions = ", ".join(f"{k} {kept[0]['versions'][k]}" for k in ("python", "torch", "gymnasium", "numpy"))
+    return f"{len(kept)} runs finished; {hours:.1f} core-hours; commits {commits}; {versions}."
 
 
-def _matrix(protocol: dict[str, Any], kept: list[Result]) -> list[str]:
+def _pretraining(kept: list[Result]) -> list[str]:
+    lines = ["| pre-trained with | last offline score | by seed |", "| --- | --- | --- |"]
+    for method in dict.fromkeys(r["method"] for r in kept if r["group"] == "pretrain"):
+        scores = [r["score"][-1] for r in kept if r["group"] == "pretrain" and r["method"] == method]
+        lines.append(f"| {method} | {_interval(scores)} | {', '.join(f'{s:.0f}' for s in scores)} |")
+    return lines
+
+
+def _matrix(kept: list[Result]) -> list[str]:
     lines = [
-        "| method | seeds | at the switch | drop | lowest | mean online | last |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| method | seeds | at the switch | lowest | drop | mean online | last | lowest Q − at the switch | collapsed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(r["method"] for r in kept if r["group"] == "online"):
         runs = [r for r in kept if r["method"] == method and r["group"] == "online"]
-        columns = [
-            [r["switch"]["score_before"] for r in runs],
-            [r["switch"]["drop"] for r in runs],
-            [r["switch"]["lowest"] for r in runs],
-            [100 - r["switch"]["regret"] for r in runs],
-            [r["score"][-1] for r in runs],
-        ]
-        lines.append(f"| {method} | {len(runs)} | " + " | ".join(_interval(c) for c in columns) + " |")
+        columns = [[values[key] for values in map(_numbers, runs)] for key in NUMBERS]
+        seen = sum(any("Q collapse" in f for f in r["findings"]) for r in runs)
+        cells = " | ".join(_interval(c) for c in columns)
+        lines.append(f"| {method} | {len(runs)} | {cells} | {seen} of {len(runs)} |")
     return lines
+
+
+NUMBERS = ("before", "lowest", "drop", "mean", "last", "q")
+
+
+def _numbers(run: Result) -> dict[str, float]:
+    q = [x for x in run["measured"].get("switch/offline_q", []) if x is not None]
+    switch = run["switch"]
+    return {
+        "before": switch["score_before"],
+        "lowest": switch["lowest"],
+        "drop": switch["drop"],
+        "mean": 100 - switch["regret"],
+        "last": run["score"][-1],
+        "q": min(q) - q[0],
+    }
+
+
+def _ablation(kept: list[Result]) -> list[str]:
+    """The grid of initialisations and warm-ups; WSRL itself comes from the matrix."""
+    cells: dict[tuple[str, str], list[Result]] = {}
+    for run in kept:
+        if run["group"] == "ablation":
+            parts, warmup = run["method"].split(", ")
+            cells.setdefault((parts, warmup), []).append(run)
+        elif run["method"] == "WSRL":
+            cells.setdefault(("policy-and-critic", "frozen policy"), []).append(run)
+    rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    lines = []
+    for number, title in (("mean", "mean online score"), ("last", "last score"), ("q", "Q, lowest − at the switch")):
+        lines += [f"Initialisation × warm-up, no data kept: {title}", ""]
+        lines += ["| initialised | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+        for row in rows:
+            found = [[_numbers(r)[number] for r in cells.get((row, column), [])] for column in columns]
+            lines.append(f"| {row} | " + " | ".join(_interval(f) if f else "—" for f in found) + " |")
+        lines.append("")
+    return lines
+
+
+def draw(kept: list[Result], path: Path) -> None:
+    """Draw score and Q of the frozen logged batch over the online steps, mean and range over seeds, group by group."""
+    methods = list(dict.fromkeys(r["method"] for r in kept if r["group"] == "online"))
+    groups = [methods[i : i + 3] for i in range(0, len(methods), 3)]
+    figure = Figure(figsize=(3.6 * len(groups), 6.2), layout="constrained", dpi=120)
+    axes: Any = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+    for column, names in enumerate(groups):
+        for index, name in enumerate(names):
+            runs = [r for r in kept if r["group"] == "online" and r["method"] == name]
+            scores = [list(zip(r["env_steps"], r["score"], strict=True)) for r in runs]
+            q = [_q_over_steps(r) for r in runs]
+            for axis, curves in ((axes[0, column], scores), (axes[1, column], q)):
+                _mean_and_range(axis, curves, COLORS[index], f"{name} ({len(runs)})")
+        axes[0, column].legend(frameon=False, fontsize=8, loc="best")
+        axes[1, column].set_xlabel("environment steps after the switch", fontsize=9)
+    axes[0, 0].set_ylabel("score")
+    axes[1, 0].set_ylabel("mean Q of the frozen logged batch")
+    for axis in axes.flat:
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("mean and range over seeds (number of seeds)", x=0.01, ha="left", fontsize=10)
+    figure.savefig(path)
+
+
+def _q_over_steps(run: Result) -> list[tuple[int, float]]:
+    values = run["measured"].get("switch/offline_q", [])
+    return [(s, v) for s, v in zip(run["measured_steps"], values, strict=True) if v is not None]
+
+
+def _mean_and_range(axis: Any, curves: list[list[tuple[int, float]]], color: str, label: str) -> None:
+    at: dict[int, list[float]] = {}
+    for curve in curves:
+        for step, value in curve:
+            at.setdefault(step, []).append(value)
+    steps = sorted(step for step, values in at.items() if len(values) == len(curves))
+    axis.fill_between(steps, [min(at[s]) for s in steps], [max(at[s]) for s in steps], color=color, alpha=0.12, lw=0)
+    axis.plot(steps, [float(np.mean(at[s])) for s in steps], color=color, label=label, linewidth=1.4)
 
 
 def _interval(values: list[float]) -> str:

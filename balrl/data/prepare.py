@@ -82,7 +82,7 @@ def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
             f"dataset '{dataset.name}' has {data[0]} observations and {data[1]} actions, environment {env_id} has "
             f"{env[0]} and {env[1]}: they do not belong together{hint}"
         )
-    if dataset.env_id and task_name(dataset.env_id) != task_name(env_id):
+    if dataset.env_id and _base_task(dataset.env_id) != _base_task(env_id):
         warnings.warn(
             f"dataset '{dataset.name}' names {dataset.env_id} as its task, the run's is {env_id}", stacklevel=2
         )
@@ -145,3 +145,8 @@ def to_replay(
         )
     )
     return buffer
+
+
+def _base_task(env_id: str) -> str:
+    """Return a task's name without version and reward variant: AdroitHandDoorSparse-v1 is AdroitHandDoor."""
+    return task_name(env_id).removesuffix("Sparse")
