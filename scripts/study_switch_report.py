@@ -65,7 +65,15 @@ def report(protocol: dict[str, Any], results: Path) -> None:
         kept = list(read_results(results / f"{part}.jsonl").values())
         if not kept:
             continue
-        lines += [f"## Measured: {part}", "", _state(kept), "", *_pretraining(kept), "", *_matrix(kept)]
+        lines += [
+            f"## Measured: {part}",
+            "",
+            _state(kept),
+            "",
+            *_pretraining(kept),
+            "",
+            *_matrix(kept, list(protocol[part]["online"])),
+        ]
         if any(r["group"] == "ablation" for r in kept):
             lines += ["", *_ablation(kept)]
         draw(kept, results / f"{part}.png")
@@ -90,13 +98,15 @@ def _pretraining(kept: list[Result]) -> list[str]:
     return lines
 
 
-def _matrix(kept: list[Result]) -> list[str]:
+def _matrix(kept: list[Result], methods: list[str]) -> list[str]:
     lines = [
-        "| method | seeds | at the switch | lowest | drop | mean online | last | lowest Q − at the switch | collapsed |",
+        "| method | seeds | at the switch | lowest | drop | mean online | last | lowest Q − Q at the switch | fell |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for method in dict.fromkeys(r["method"] for r in kept if r["group"] == "online"):
+    for method in methods:
         runs = [r for r in kept if r["method"] == method and r["group"] == "online"]
+        if not runs:
+            continue
         columns = [[values[key] for values in map(_numbers, runs)] for key in NUMBERS]
         seen = sum(any("Q collapse" in f for f in r["findings"]) for r in runs)
         cells = " | ".join(_interval(c) for c in columns)
@@ -104,6 +114,12 @@ def _matrix(kept: list[Result]) -> list[str]:
     return lines
 
 
+PANELS = (
+    ("IQL, data kept", "IQL, no data", "FamO2O-IQL"),
+    ("CQL, data kept", "CQL, no data", "FamO2O-CQL"),
+    ("Cal-QL, data kept", "Cal-QL, no data", "WSRL", "WSRL, no warm-up"),
+    ("SAC from scratch", "RLPD", "FamO2O-CQL to WSRL"),
+)
 NUMBERS = ("before", "lowest", "drop", "mean", "last", "q")
 
 
@@ -143,8 +159,9 @@ def _ablation(kept: list[Result]) -> list[str]:
 
 def draw(kept: list[Result], path: Path) -> None:
     """Draw score and Q of the frozen logged batch over the online steps, mean and range over seeds, group by group."""
-    methods = list(dict.fromkeys(r["method"] for r in kept if r["group"] == "online"))
-    groups = [methods[i : i + 3] for i in range(0, len(methods), 3)]
+    methods = {r["method"] for r in kept if r["group"] == "online"}
+    groups = [[name for name in group if name in methods] for group in PANELS]
+    groups = [group for group in groups if group]
     figure = Figure(figsize=(3.6 * len(groups), 6.2), layout="constrained", dpi=120)
     axes: Any = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, names in enumerate(groups):

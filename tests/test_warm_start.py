@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import balrl
+from balrl.agents import SAC
 from balrl.agents.config import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.batch import Batch
 from balrl.build import make_agent
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.config import InitConfig
@@ -165,8 +168,6 @@ def agent_of(agent_config: IQLConfig | SACConfig | CQLConfig, seed: int = 1):  #
 def source_of(agent_config: IQLConfig | SACConfig | CQLConfig) -> Source:
     agent = agent_of(agent_config, seed=2)
     batch = torch.randn(32, 4)
-    from balrl.batch import Batch
-
     agent.update(Batch(batch, batch[:, :2].tanh(), batch[:, 0], batch, batch[:, 0] > 1, batch[:, 0]))
     return Source("the test", agent_config, agent.state_dict(), agent.optimizer_state())
 
@@ -280,3 +281,34 @@ def test_what_was_carried_is_said(pretrained: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert np.isfinite(summary["switch"]["drop"])
+
+
+@pytest.mark.parametrize(
+    ("utd", "policy_every", "worlds", "critic", "policy"),
+    [
+        ("4", None, "4", 96, 24),
+        ("4", "2", "4", 96, 48),
+        ("0.25", None, "4", 6, 6),
+        ("0.02", None, "100", 12, 12),
+        ("2.5", None, "4", 60, 30),
+    ],
+)
+def test_update_to_data_ratio(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    utd: str, policy_every: str | None, worlds: str, critic: int, policy: int,
+) -> None:  # fmt: skip
+    """Critic updates per stored transition, the remainder carried over; one policy update per `policy_every`."""
+    counts = {"update_critic": 0, "update_policy": 0}
+    for name in counts:
+        original = getattr(SAC, name)
+
+        def counting(self: SAC, batch: Batch, name: str = name, original: Any = original) -> Any:
+            counts[name] += self.phase == "online"
+            return original(self, batch)
+
+        monkeypatch.setattr(SAC, name, counting)
+    steps = "600" if worlds == "100" else "24"
+    settings = {"finetune.utd_ratio": utd, "num_envs": worlds, "finetune.steps": steps, "warmup.steps": "100"}
+    settings |= {"finetune.policy_every": policy_every} if policy_every else {}
+    balrl.train(config("wsrl", ONLINE, **settings, **{"init.checkpoint": str(pretrained)}), tmp_path / "run")
+    assert counts == {"update_critic": critic, "update_policy": policy}
