@@ -1,8 +1,8 @@
 """Measure the switch: methods from the same pre-trained checkpoints, with and without data and warm-up.
 
-    python scripts/study_switch.py [--data DIR] [--full] [--jobs 2] [--out runs/switch] [--parts maze hopper]
+    python scripts/study_switch.py [--data DIR] [--full] [--jobs 2] [--out runs/switch] [--parts maze maze-medium hopper]
 
-The maze needs nothing; hopper needs DIR with hopper-mixed-v5.hdf5. The protocol is scripts/study_switch.yaml. Every
+The mazes need nothing; hopper needs DIR with hopper-mixed-v5.hdf5. The protocol is scripts/study_switch.yaml. Every
 job is a run directory under --out; what it came to is kept as one line of docs/results/switch/<part>.jsonl. Jobs with a
 kept result are skipped, interrupted ones resumed, so the script can be stopped and started at will. At the end, and
 with --report-only at once, the tables in docs/results/switch.md and the pictures beside it are made from what is kept.
@@ -52,7 +52,8 @@ def plan(part: str, protocol: dict[str, Any], data: Path | None, full: bool) -> 
         base["dataset"] = str((data or Path()) / "hopper-mixed-v5.hdf5")
     for seed in seeds:
         for name, options in protocol["pretrain"].items():
-            settings = base | {"seed": seed} | protocol["pretrain_settings"]
+            given = {key: value for key, value in options.items() if key != "preset"}
+            settings = base | {"seed": seed} | protocol["pretrain_settings"] | given
             jobs.append(Job(part, "pretrain", name, seed, options["preset"], settings))
         for method, options in protocol["online"].items():
             jobs.append(online_job(part, "online", method, seed, base | {"seed": seed}, options, protocol))
@@ -107,11 +108,11 @@ def run(job: Job, out: Path, before: Future[None] | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of hopper-mixed-v5.hdf5; without it only the maze runs")
+    parser.add_argument("--data", type=Path, help="folder of hopper-mixed-v5.hdf5; without it only the mazes run")
     parser.add_argument("--full", action="store_true", help="more seeds")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--out", type=Path, default=Path("runs/switch"))
-    parser.add_argument("--parts", nargs="+", default=["maze", "hopper"], help="which parts to run")
+    parser.add_argument("--parts", nargs="+", default=["maze", "maze-medium", "hopper"], help="which parts to run")
     parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
     options = parser.parse_args()
     protocol = yaml.safe_load((HERE / "study_switch.yaml").read_text())
