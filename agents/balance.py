@@ -146,7 +146,7 @@ class BalanceModel(Balance):
             "balance/entropy": entropy,
             "balance/temperature": self.log_temperature.detach().exp(),
             "balance/mean": coefficients.mean(-1),
-            "balance/std": coefficients.std(-1),
+            "balance/std": coefficients.std(-1, correction=0),
         }
 
     def _scale(self, u: Tensor) -> Tensor:

@@ -204,5 +204,6 @@ class Agent(nn.Module, ABC):
             for parameter in optimizer.param_groups[0]["params"]:
                 stored = slots.get(names[id(parameter)], {})
                 optimizer.state[parameter] = {
-                    key: value.clone() if key == "step" else value.to(parameter) for key, value in stored.items()
+                    key: value.to(parameter.device, torch.float32 if key == "step" else parameter.dtype, copy=True)
+                    for key, value in stored.items()
                 }

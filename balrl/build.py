@@ -207,6 +207,11 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
         rewards = RewardTransform(**stored["rewards"])
     elif source is not None and source.rewards is not None and "critic" in config.init.parts:
         rewards = source.rewards  # its critics know no other units
+        asked = (
+            reward_transform(config.data, recorded) if recorded or config.data.reward_normalization == "none" else None
+        )
+        if asked != rewards:
+            display.notice(f"rewards: × {rewards.scale:g} + {rewards.bias:g}, the units of {source.label}'s critics")
     else:
         rewards = reward_transform(config.data, recorded)
     dataset = None
@@ -217,7 +222,7 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
 
     agent = make_agent(config.agent, env.single_observation_space, env.single_action_space, device)
     if config.data.normalize_observations:
-        if dataset is None and source is None:
+        if dataset is None and source is None and stored is None:
             raise UserError("data.normalize_observations is on but the run has no dataset; set it to false")
         if dataset is not None:
             mean, std = observation_statistics(dataset, config.data.normalization_eps)
@@ -297,8 +302,6 @@ def _make_online(
     returns: MonteCarlo,
 ) -> tuple[Interaction, Sampler]:
     """Return what fills the online replay and what fine-tuning draws from."""
-    import torch
-
     from balrl.interaction import Interaction
     from balrl.replay import MixedReplay, ReplayBuffer
     from balrl.returns import RunningEpisodes
@@ -306,7 +309,7 @@ def _make_online(
 
     retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
     appended = retained if config.finetune.retain == "append" else 0
-    incoming = config.warmup.steps + config.finetune.steps + config.num_envs
+    incoming = config.warmup.steps + config.finetune.steps + 2 * config.num_envs  # each phase can overshoot
     capacity = min(config.replay.capacity, appended + incoming)
     if capacity < max(appended, config.num_envs):
         raise UserError(
@@ -320,13 +323,13 @@ def _make_online(
         )
     fields = agent.fields_in("online")
     replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
-    if appended and offline is not None:
-        replay.add(offline.gather(torch.arange(appended, device=agent.device)))
     interaction = Interaction(
         Collector(env, agent.device, config.seed),
         replay,
         rewards,
         RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
+        offline if appended else None,
+        config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
     )
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)

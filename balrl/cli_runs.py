@@ -76,13 +76,17 @@ def _plot(options: argparse.Namespace, _: list[str]) -> None:
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
-    from balrl.report.compare import compare, comparison_table, draw_comparison
+    from balrl.report.compare import compare, comparison_table, draw_comparison, on_shared_tasks
     from balrl.report.runs import labels, read_runs
 
     groups = labels(read_runs(options.runs))
     if len(groups) < 2:
         raise UserError(f"these runs are all of one method ({next(iter(groups))}); give runs of at least two")
+    groups = on_shared_tasks(groups)
     rows = compare(groups, options.metric)
+    lengths = {run.evaluations[-1]["env_steps"] for runs in groups.values() for run in runs}
+    if len(lengths) > 1:
+        print(f"note: the runs end after {min(lengths):,} to {max(lengths):,} environment steps")
     Console().print(comparison_table(rows, options.metric))
     target = _target(options.out, Path("compare.png"))
     draw_comparison(groups, rows, options.metric, target)

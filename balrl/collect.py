@@ -101,7 +101,7 @@ def _episode(collector: Collector, policy: Callable[[Tensor], Tensor], limit: in
         step = collector.step(policy)
         batch, done = step.batch, bool(step.done[0])
         actions = collector.spaces.to_environment(batch.actions)
-        success = bool(step.success[0]) if step.success is not None else False
+        success = bool(step.success_now[0]) if step.success_now is not None else False
         seen = (batch.observations, actions, batch.rewards, batch.next_observations, batch.terminated)
         rows.append((*(x[0].numpy() for x in seen), np.array(success)))
     names = ("observations", "actions", "rewards", "next_observations", "terminals", "success")

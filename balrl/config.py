@@ -42,6 +42,9 @@ class DataConfig(Config):
         description="cut episodes here if the file has no timeouts; default: the environment's limit",
     )
     action_limit: float = Field(1.0, gt=0, le=1, description="the data's actions are clipped to ± this share of bounds")
+    online_action_limit: float | None = Field(
+        None, gt=0, le=1, description="and the task's stored ones to ± this; default: the same"
+    )
     mc_truncation: Literal["sum", "last_reward", "none"] = Field(
         "sum",
         description="Monte-Carlo returns of truncated episodes: to the end of the recording, plus the last reward for "

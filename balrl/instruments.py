@@ -47,6 +47,7 @@ class SwitchInstruments:
 
     def __init__(self, probe: Batch | None = None) -> None:
         self.probe = probe
+        self.marked = False
         self.reference: tuple[Tensor, Tensor] | None = None
         self.at_switch: dict[str, float] = {}
 
@@ -54,7 +55,8 @@ class SwitchInstruments:
         """Remember the policy as it is now, unless that was done; take a frozen batch if there is none."""
         if self.probe is None:
             self.probe = newest
-        if self.reference is None and self.probe is not None:
+        if not self.marked and self.probe is not None:
+            self.marked = True
             self.reference = agent.distribution(self.probe.observations)
             self.at_switch = {key: float(value) for key, value in self.measure(agent, newest).items()}
             q = agent.q_values(self.probe.observations, self.probe.actions)
@@ -97,6 +99,7 @@ class SwitchInstruments:
         reference = groups["reference"]
         self.reference = (reference["mean"], reference["log_std"]) if reference else None
         self.at_switch = {key: float(value) for key, value in groups["at_switch"].items()}
+        self.marked = bool(self.at_switch)
 
 
 def _values(agent: Measurable, batch: Batch) -> Measurements:

@@ -22,6 +22,8 @@ class Interaction:
         replay: where transitions go.
         rewards: applied to what is stored.
         episodes: holds transitions back until their Monte-Carlo returns are known, for agents that ask for those.
+        logged: put into the replay first, where fine-tuning appends to the data.
+        action_limit: stored actions are clipped to ± this share of their bounds.
     """
 
     def __init__(
@@ -30,20 +32,31 @@ class Interaction:
         replay: ReplayBuffer,
         rewards: RewardTransform,
         episodes: RunningEpisodes | None = None,
+        logged: ReplayBuffer | None = None,
+        action_limit: float = 1.0,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
+        self.logged, self.action_limit = logged, action_limit
+        self.stored = 0
+        """How many transitions of the task went into the replay."""
+        self._untouched = True
+        self._fill()
 
     def step(self, policy: Callable[[Tensor], Tensor]) -> tuple[int, Step]:
         """Take one vector step; return the number of transitions that it made, and the step itself, rewards raw."""
+        self._untouched = False
         step = self.collector.step(policy)
-        batch = step.batch._replace(rewards=self.rewards.scale * step.batch.rewards + self.rewards.bias)
+        batch = step.batch._replace(
+            actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),
+            rewards=self.rewards.scale * step.batch.rewards + self.rewards.bias,
+        )
         made = batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
         if self.episodes is not None:
             ended = self.episodes.add(batch, step.done, step.valid)
             if ended is not None:
-                self.replay.add(ended)
+                self._store(ended)
         else:
-            self.replay.add(batch if step.valid is None else batch.rows(step.valid))
+            self._store(batch if step.valid is None else batch.rows(step.valid))
         return made, step
 
     def random_actions(self, observations: Tensor) -> Tensor:
@@ -52,15 +65,15 @@ class Interaction:
         return 2 * torch.rand(shape, device=observations.device) - 1
 
     def newest(self, rows: int) -> Batch | None:
-        """Return the newest `rows` transitions in the replay, fewer if there are fewer; None if there are none."""
-        count = min(rows, len(self.replay))
+        """Return the task's newest `rows` transitions in the replay, or as many as there are; None without any."""
+        count = min(rows, self.stored, len(self.replay))
         return self.replay.newest(count) if count else None
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Return groups of tensors: the replay, held back and running episodes, and the environment's own state."""
         environment = getattr(self.collector.env, "state_dict", None)
         return {
-            "replay": self.replay.state_dict(),
+            "replay": {**self.replay.state_dict(), "stored": torch.tensor(self.stored)},
             "episodes": self.episodes.state_dict() if self.episodes is not None else {},
             "collector": self.collector.state_dict(),
             "environment": environment() if environment else {},
@@ -68,14 +81,34 @@ class Interaction:
 
     def load_state_dict(self, state: Mapping[str, dict[str, Tensor]]) -> bool:
         """Undo `state_dict`; return False if the environment cannot be put back and its episodes begin anew."""
-        if state["replay"]:
-            self.replay.load_state_dict(state["replay"])
-        if not state["collector"]:
+        if not state["replay"]:  # a checkpoint from before the first step
+            if not self._untouched:
+                self.stored = 0
+                self.replay.clear()
+                self._fill()
+                self._restart()
             return True
+        self._untouched = False
+        self.replay.load_state_dict(state["replay"])
+        self.stored = int(state["replay"]["stored"])
         if not state["environment"]:
+            self._restart()
             return False
         self.collector.env.load_state_dict(state["environment"])  # type: ignore[attr-defined]
         self.collector.load_state_dict(state["collector"])
         if self.episodes is not None:
-            self.episodes.load_state_dict(state["episodes"])
+            self.episodes.load_state_dict(state["episodes"], self.collector.device)
         return True
+
+    def _store(self, batch: Batch) -> None:
+        self.replay.add(batch)
+        self.stored += int(batch.rewards.shape[0])
+
+    def _fill(self) -> None:
+        if self.logged is not None:
+            self.replay.add(self.logged.gather(torch.arange(len(self.logged), device=self.replay.device)))
+
+    def _restart(self) -> None:
+        self.collector.start()
+        if self.episodes is not None:
+            self.episodes.load_state_dict({})

@@ -16,6 +16,7 @@ class Progress:
         phase: one of `PHASES`, or ``done``.
         phase_steps: updates (pretrain) or environment steps (warmup, finetune) done in it.
         updates, env_steps: in total.
+        warmup_steps: environment steps of the warm-up, ceil(K/N) · N with N worlds.
         pending_updates: the part of an update that the update-to-data ratio still owes.
         metrics: the newest value of each of the agent's metrics in this phase; not all of them come with every update.
         evaluations: every evaluation so far, with its step.
@@ -28,6 +29,7 @@ class Progress:
     phase_steps: int = 0
     updates: int = 0
     env_steps: int = 0
+    warmup_steps: int = 0
     pretrain_updates: int = 0
     pending_updates: float = 0.0
     metrics: dict[str, Any] = field(default_factory=dict)

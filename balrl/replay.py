@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +18,8 @@ OPTIONAL_FIELDS = ("mc_returns", "next_actions")
 class Sampler(Protocol):
     """Anything that an agent's batches can be drawn from."""
 
-    def sample(self, batch_size: int) -> Batch: ...
-    def __len__(self) -> int: ...
+    def sample(self, batch_size: int, batches: int = 1) -> Batch: ...
+    def is_ready(self, batch_size: int) -> bool: ...
 
 
 class ReplayBuffer:
@@ -79,11 +80,19 @@ class ReplayBuffer:
         self.cursor = (self.cursor + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
 
-    def sample(self, batch_size: int) -> Batch:
-        """Draw `batch_size` rows uniformly, with replacement."""
+    def clear(self) -> None:
+        """Forget every row."""
+        self.size = self.cursor = 0
+
+    def is_ready(self, batch_size: int) -> bool:
+        """Return whether there are as many rows as a batch has."""
+        return self.size >= batch_size
+
+    def sample(self, batch_size: int, batches: int = 1) -> Batch:
+        """Draw the rows of `batches` batches, one after another, uniformly and with replacement."""
         if self.size == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        return self.gather(torch.randint(self.size, (batch_size,), device=self.device))
+        return self.gather(torch.randint(self.size, (batches * batch_size,), device=self.device))
 
     def newest(self, count: int) -> Batch:
         """Return the `count` rows that were added last, the newest last."""
@@ -137,20 +146,26 @@ class MixedReplay:
     """Batches of which a fixed share comes from offline data and the rest from online data.
 
     Args:
-        offline: sampled for ``round(offline_ratio · batch_size)`` rows, which stand first in the batch.
+        offline: sampled for ``round(offline_ratio · batch_size)`` rows of each batch, which stand first in it.
         online: sampled for the rest.
         offline_ratio: in [0, 1]; 0.5 is RLPD's symmetric sampling (arXiv 2302.02948).
     """
 
-    def __init__(self, offline: Sampler, online: Sampler, offline_ratio: float) -> None:
+    def __init__(self, offline: ReplayBuffer, online: ReplayBuffer, offline_ratio: float) -> None:
         if not 0 <= offline_ratio <= 1:
             raise ValueError(f"offline_ratio is {offline_ratio}, expected a number in [0, 1]")
         self.offline, self.online, self.offline_ratio = offline, online, offline_ratio
 
-    def __len__(self) -> int:
-        return len(self.offline) + len(self.online)
+    def is_ready(self, batch_size: int) -> bool:
+        """Return whether there are as many online rows as a batch takes."""
+        return len(self.online) >= batch_size - round(self.offline_ratio * batch_size)
 
-    def sample(self, batch_size: int) -> Batch:
+    def sample(self, batch_size: int, batches: int = 1) -> Batch:
+        """Draw the rows of `batches` batches, one after another, each with its share of offline rows."""
+        drawn = [self._sample_one(batch_size) for _ in range(batches)]
+        return drawn[0] if batches == 1 else reduce(Batch.join, drawn)
+
+    def _sample_one(self, batch_size: int) -> Batch:
         offline_rows = round(self.offline_ratio * batch_size)
         if offline_rows == 0:
             return self.online.sample(batch_size)

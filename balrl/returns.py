@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,8 @@ class MonteCarlo:
 
     Attributes:
         discount: γ in [0, 1].
-        truncation: what stands beyond the end of a truncated episode. ``sum``: nothing (as released by Cal-QL);
+        truncation: what stands beyond the end of a truncated episode that did earn something else than the step
+            penalty. ``sum``: nothing (as released by Cal-QL);
             ``last_reward``: the last reward for ever, ``γ^T · r_T/(1 − γ)``; ``none``: −∞ throughout the episode, which
             turns Cal-QL into CQL there.
         step_penalty: of a sparse task. An episode in which every reward equals it never succeeded, and its return is
@@ -100,10 +102,11 @@ class RunningEpisodes:
         fields = {name: torch.stack([getattr(step, name) for step in self.steps]) for name in names}
         return {**fields, "starts": torch.tensor(self.starts)}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
+        """Undo `state_dict` on a device; without a state, hold nothing back."""
         self.steps, self.starts = [], [0] * self.num_envs
         if state:
-            fields = {name: value.unbind() for name, value in state.items() if name != "starts"}
+            fields = {name: value.to(device).unbind() for name, value in state.items() if name != "starts"}
             self.steps = [Batch(**dict(zip(fields, row, strict=True))) for row in zip(*fields.values(), strict=True)]
             self.starts = state["starts"].tolist()
 

@@ -29,6 +29,7 @@ class Step(NamedTuple):
         done: ``[N]`` bool, episodes that ended with this step.
         returns, lengths: ``[N]``, of the running episodes, this step included.
         success: ``[N]`` bool, whether the task reported success in the episode so far; None if it reports none.
+        success_now: the same for this step alone.
     """
 
     batch: Batch
@@ -37,6 +38,7 @@ class Step(NamedTuple):
     returns: Tensor
     lengths: Tensor
     success: Tensor | None
+    success_now: Tensor | None
 
 
 class Collector:
@@ -106,10 +108,12 @@ class Collector:
         counted = 1 if valid is None else valid
         self.returns = self.returns + rewards * counted
         self.lengths = self.lengths + counted
-        self._count_success(infos, done)
+        success_now = self._success_of_step(infos, done)
+        self.success = self.success | success_now
         self._finished = done
         batch = Batch(observations, actions, rewards, last, terminated)
-        return Step(batch, valid, done, self.returns, self.lengths, self.success if self.reports_success else None)
+        success = (self.success, success_now) if self.reports_success else (None, None)
+        return Step(batch, valid, done, self.returns, self.lengths, *success)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the running episodes' tensors; the environment's own state is separate."""
@@ -152,14 +156,16 @@ class Collector:
             last[index] = self.spaces.observations_to(one, self.device)
         return last
 
-    def _count_success(self, infos: Mapping[str, Any], done: Tensor) -> None:
+    def _success_of_step(self, infos: Mapping[str, Any], done: Tensor) -> Tensor:
+        now = torch.zeros_like(done)
         running, ended = self._success_in(infos), self._success_in(infos.get("final_info"))
         if running is not None and self.mode == AutoresetMode.SAME_STEP and not self._takes_tensors:
             running = running & ~done  # Gymnasium's: where an episode ended, this is already the new one's
         for flags in (running, ended):
             if flags is not None:
                 self.reports_success = True
-                self.success = self.success | flags
+                now = now | flags
+        return now
 
     def _success_in(self, source: Any) -> Tensor | None:
         key = next((k for k in SUCCESS_KEYS if k in source), None) if isinstance(source, Mapping) else None

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import torch
@@ -89,6 +89,8 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
         raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
     if agent.spaces.is_goal_dictionary:
         raise UserError("the policy takes goal dictionaries, flattened; stable-baselines3's MlpPolicy takes none")
+    if path.suffix != ".zip":
+        raise UserError(f"'{path}' is no name for a stable-baselines3 model; expected one that ends in .zip")
     if path.exists():
         raise UserError(f"'{path}' exists already; choose another name, or move it away")
     try:
@@ -99,6 +101,9 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
         "MlpPolicy",
         _Spaces(agent.spaces.observation_space, agent.spaces.action_space),
         buffer_size=1,
+        gamma=c.discount,
+        tau=c.polyak,
+        target_entropy=float(cast("float", agent.target_entropy)),
         device="cpu",
         policy_kwargs={
             "net_arch": {"pi": list(c.hidden), "qf": list(c.critic_hidden or c.hidden)},
@@ -168,7 +173,7 @@ def _check(path: Path, about: dict[str, Any], weights: dict[str, Tensor]) -> Non
     if about.get("use_sde"):
         raise UserError(f"'{path}' explores with gSDE, which has no counterpart here; train it with use_sde=False")
     activation = str(about.get("policy_kwargs", {}).get("activation_fn", "ReLU"))
-    if "ReLU" not in activation:
+    if activation.rstrip("'>").rsplit(".", 1)[-1] != "ReLU":
         raise UserError(f"'{path}' has the activation {activation}, expected ReLU (stable-baselines3's default)")
     needed = ("actor.latent_pi.0.weight", "actor.mu.weight", "actor.log_std.weight", "critic.qf0.0.weight")
     missing = [name for name in needed if name not in weights]

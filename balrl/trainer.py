@@ -240,15 +240,15 @@ class Trainer:
         assert parts.sampler is not None
         assert parts.interaction is not None
         p.pending_updates += c.utd_ratio * transitions
-        if len(parts.sampler) < self.config.batch_size or not len(parts.interaction.replay):
-            p.pending_updates %= 1.0  # without warm-up or retained data, the first updates wait for one full batch
+        if not (parts.sampler.is_ready(self.config.batch_size) and parts.interaction.stored):
+            p.pending_updates %= 1.0  # the first updates wait for a batch's online rows, and are not made up for
             return {}
-        if parts.instruments.reference is None:
+        if not parts.instruments.marked:
             parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
         utd = c.policy_every or max(1, round(c.utd_ratio))
         metrics: Metrics = {}
         while p.pending_updates >= utd - 1e-9:
-            batch = parts.sampler.sample(utd * self.config.batch_size)
+            batch = parts.sampler.sample(self.config.batch_size, utd)
             if critic_only:
                 for part in batch.split(utd):
                     metrics |= parts.agent.update_critic(part)
@@ -262,8 +262,10 @@ class Trainer:
         """Take one vector step; return the number of transitions that it made."""
         assert self.parts.interaction is not None
         made, step = self.parts.interaction.step(policy)
-        self.progress.phase_steps += made
-        self.progress.env_steps += made
+        p = self.progress
+        p.phase_steps += made
+        p.env_steps += made
+        p.warmup_steps += made if p.phase == "warmup" else 0
         self._log_episodes(step)
         return made
 
@@ -300,14 +302,15 @@ class Trainer:
             display.notice(f"stopped; last good checkpoint: {good or 'none was saved before'}")
             return False
         findings, rollbacks, came_from = p.findings, p.rollbacks + 1, p.step
-        self.load(good)
+        exact = self.load(good)
         self.progress.findings, self.progress.rollbacks = findings, rollbacks
         self.tracker.rewind(state["metrics_offset"])
         torch.manual_seed(c.seed + 1_000_003 * rollbacks)
         display.notice(
             f"rolled back from step {came_from:,} to {self.progress.step:,} with new random numbers "
-            f"({rollbacks} of at most {c.watchdog.max_rollbacks})"
+            f"({rollbacks} of at most {c.watchdog.max_rollbacks})" + ("" if exact else "; running episodes restart")
         )
+        write_json(self.run_dir / "evaluations.json", self.progress.evaluations)
         return True
 
     def _log_episodes(self, step: Step) -> None:

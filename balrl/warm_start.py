@@ -116,8 +116,10 @@ def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
     carries = config.optimizers == "carry" and bool(source.moments) and not _is_conversion(agent, source)
     if carries:
         slots = {key: value for key, value in source.moments.items() if key.rsplit(":", 1)[0] in new}
-        same = {key: v for key, v in slots.items() if _fits(key, v, source, agent)}
+        same = {key: value for key, value in slots.items() if _fits(key, source, agent)}
         agent.load_optimizer_state(same)
+        if len(same) < len(slots):
+            groups["fresh"].append("the filled critics' optimiser")
     groups["carried" if carries else "fresh"].append("optimisers")
     untouched = [NAMES[p] for names in PARTS.values() for p in names if p not in prefixes and _has(ours, p)]
     groups["fresh"] += untouched
@@ -140,10 +142,10 @@ def _is_conversion(agent: Agent, source: Source) -> bool:
     return isinstance(source.config, IQLConfig | BCConfig) and type(source.config) is not type(agent.config)
 
 
-def _fits(key: str, value: Tensor, source: Source, agent: Agent) -> bool:
+def _fits(key: str, source: Source, agent: Agent) -> bool:
     """Whether an optimiser's slot belongs to a parameter that was taken over as it was."""
-    name, slot = key.rsplit(":", 1)
-    return slot == "step" or value.shape == agent.get_parameter(name).shape == source.tensors[name].shape
+    name = key.rsplit(":", 1)[0]
+    return agent.get_parameter(name).shape == source.tensors[name].shape
 
 
 def _fill(

@@ -1,6 +1,6 @@
 """Measure the switch: methods from the same pre-trained checkpoints, with and without data and warm-up.
 
-    python scripts/study_switch.py [--data DIR] [--full] [--jobs 2] [--out runs/switch] [--parts maze maze-medium hopper]
+    python scripts/study_switch.py [--data DIR] [--full] [--jobs 2] [--out runs/switch] [--parts maze …]
 
 The mazes need nothing; hopper needs DIR with hopper-mixed-v5.hdf5. The protocol is scripts/study_switch.yaml. Every
 job is a run directory under --out; what it came to is kept as one line of docs/results/switch/<part>.jsonl. Jobs with a

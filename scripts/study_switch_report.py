@@ -129,7 +129,7 @@ def _numbers(run: Result) -> dict[str, float]:
     return {
         "before": switch["score_before"],
         "lowest": switch["lowest"],
-        "drop": switch["drop"],
+        "drop": switch["score_before"] - switch["lowest"],
         "mean": 100 - switch["regret"],
         "last": run["score"][-1],
         "q": min(q) - q[0],

@@ -94,6 +94,21 @@ def test_of_too_many_rows_the_last_are_kept_and_the_newest_are_known() -> None:
     assert sorted(buffer.subsample(9).rewards.tolist()) == [5.0, 6.0, 7.0]
 
 
+def test_every_batch_of_several_has_its_share_of_offline_rows() -> None:
+    offline, online = ReplayBuffer(50, 3, 2), ReplayBuffer(50, 3, 2)
+    offline.add(numbered(0, 50))
+    online.add(numbered(1000, 20))
+    mixed = MixedReplay(offline, online, 0.25)
+    drawn = mixed.sample(8, 3)
+    for part in drawn.split(3):
+        assert (part.rewards < 1000).sum() == 2
+    assert mixed.is_ready(26)
+    assert not mixed.is_ready(28)  # 21 online rows are asked for, 20 are there
+    assert online.is_ready(20)
+    assert not online.is_ready(21)
+    assert online.sample(4, 3).rewards.shape == (12,)
+
+
 def test_mistakes_are_named() -> None:
     buffer = ReplayBuffer(3, 3, 2, fields=("mc_returns",))
     with pytest.raises(ValueError, match="empty"):

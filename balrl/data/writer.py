@@ -83,8 +83,9 @@ class EpisodeWriter:
         start, count = self.rows, len(columns["rewards"])
         for key, value in columns.items():
             if key not in self._file:
+                shape = (start, *value.shape[1:])
                 self._file.create_dataset(
-                    key, data=value, maxshape=(None, *value.shape[1:]), chunks=True, compression="gzip"
+                    key, shape, value.dtype, maxshape=(None, *value.shape[1:]), chunks=True, compression="gzip"
                 )
             data = self._file[key]
             data.resize(start + count, axis=0)  # what a crash left behind the last whole episode is overwritten

@@ -46,6 +46,19 @@ class Row:
         return sum(map(len, self.scores))
 
 
+def on_shared_tasks(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """Return the runs on the tasks that every method ran.
+
+    Raises:
+        UserError: when there is no such task.
+    """
+    tasks = dict.fromkeys(r.task for runs in groups.values() for r in runs)
+    shared = [t for t in tasks if all(any(r.task == t for r in runs) for runs in groups.values())]
+    if not shared:
+        raise UserError(f"the methods share no task; found {', '.join(tasks)}: compare runs on the same task")
+    return {method: [r for r in runs if r.task in shared] for method, runs in groups.items()}
+
+
 def compare(groups: Mapping[str, Sequence[Run]], metric: str = "final") -> list[Row]:
     """Compare methods on the tasks that all of them ran.
 
@@ -54,13 +67,10 @@ def compare(groups: Mapping[str, Sequence[Run]], metric: str = "final") -> list[
         metric: the score of the last or the best evaluation, or the drop at the switch or the regret after it.
 
     Raises:
-        UserError: when there is no such task, or no run has the metric.
+        UserError: when there is no such task, or a run lacks the metric.
     """
-    tasks = [t for t in dict.fromkeys(r.task for runs in groups.values() for r in runs)
-             if all(any(r.task == t for r in runs) for runs in groups.values())]  # fmt: skip
-    if not tasks:
-        found = sorted({r.task for runs in groups.values() for r in runs})
-        raise UserError(f"the methods share no task; found {', '.join(found)}: compare runs on the same task and data")
+    groups = on_shared_tasks(groups)
+    tasks = list(dict.fromkeys(r.task for runs in groups.values() for r in runs))
     rows: list[Row] = []
     for method, runs in groups.items():
         scores = [[_value(r, metric) for r in runs if r.task == task] for task in tasks]
@@ -120,13 +130,17 @@ def _curve(axis: Axes, runs: Sequence[Run], color: str, label: str) -> None:
 
 
 def _value(run: Run, metric: str) -> float:
+    scores = [e["score"] for e in run.evaluations]
+    found: Any
     if metric == "final":
-        return float(run.evaluations[-1]["score"])
-    if metric == "best":
-        return max(float(e["score"]) for e in run.evaluations)
-    found: Any = (switch_report(run.evaluations) or {}).get(metric)
+        found = scores[-1]
+    elif metric == "best":
+        found = max((s for s in scores if s is not None), default=None)
+    else:
+        found = (switch_report(run.evaluations) or {}).get(metric)
     if found is None:
+        needs = {"drop": "evaluations before and after the switch", "regret": "such evaluations and a reference score"}
         raise UserError(
-            f"'{run.path}' has no {metric}: it needs evaluations before and after the switch, and a reference"
+            f"'{run.path}' has no {metric}: it needs finite scores" + f", {needs.get(metric, '')}".rstrip(", ")
         )
     return float(np.float64(found))

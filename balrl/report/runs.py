@@ -39,19 +39,16 @@ class Run:
 
     @property
     def task(self) -> str:
-        """The environment and the data, which scores of different runs must share to be comparable."""
-        dataset = self.config.get("dataset")
-        layout = self.config.get("env_kwargs") or {}
-        words = [self.config["env"], *(f"{k}={v}" for k, v in layout.items())]
-        return " ".join([*words, *([Path(str(dataset)).name] if dataset else [])])
+        """The environment, which runs must share for their scores to be comparable."""
+        options = self.config.get("env_kwargs") or {}
+        return " ".join([self.config["env"], *(f"{key}={value}" for key, value in options.items())])
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that make the method, under dotted keys."""
-        kept = {
-            key: value for key, value in self.config.items() if key not in (*IRRELEVANT, "env", "env_kwargs", "dataset")
-        }
+        kept = {key: value for key, value in self.config.items() if key not in (*IRRELEVANT, "env", "env_kwargs")}
         flat = {key: value for key, value in _flatten(kept).items() if not key.endswith("eval_every")}
-        flat.pop("init.checkpoint", None)  # differs by seed; what is carried is in init.parts
+        for key in ("init.checkpoint", "dataset"):  # where a file lies says nothing
+            flat[key] = Path(str(flat[key])).name if key == "dataset" else flat.get(key) is not None
         return flat
 
 
@@ -73,14 +70,18 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def labels(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Group runs by method, each named by its agent and the settings that tell it from the others.
 
-    Hyperparameters of the agent are named only where runs of the same agent differ in them.
+    Settings are compared among runs of one task, and hyperparameters of the agent among runs of the same agent.
     """
     settings = [run.settings() for run in runs]
     groups: dict[str, list[Run]] = {}
     for run, mine in zip(runs, settings, strict=True):
         words = [str(mine["agent.name"])]
         for key, value in mine.items():
-            others = [s for s in settings if not key.startswith("agent.") or s["agent.name"] == mine["agent.name"]]
+            others = [
+                other
+                for other, them in zip(settings, runs, strict=True)
+                if them.task == run.task and (not key.startswith("agent.") or other["agent.name"] == mine["agent.name"])
+            ]
             if any(s.get(key) != value for s in others) and key != "agent.name":
                 words.append(f"{key.removeprefix('agent.')}={_word(value)}")
         groups.setdefault(", ".join(words), []).append(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -48,8 +49,9 @@ def write_summary(
         "seed": config["seed"],
         "updates": progress.updates,
         "env_steps": progress.env_steps,
+        "warmup_steps": progress.warmup_steps,
         "final": evaluations[-1] if evaluations else None,
-        "best": max(evaluations, key=lambda e: float(e["score"])) if evaluations else None,
+        "best": max(evaluations, key=_score) if evaluations else None,
         "switch": switch_report(progress.evaluations),
         "findings": progress.findings,
         "rollbacks": progress.rollbacks,
@@ -60,6 +62,11 @@ def write_summary(
     }
     write_json(run_dir / "summary.json", summary)
     return summary
+
+
+def _score(evaluation: Mapping[str, Any]) -> float:
+    score = evaluation["score"]
+    return float(score) if score is not None and math.isfinite(score) else -math.inf
 
 
 def versions() -> dict[str, str]:

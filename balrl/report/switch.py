@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,35 +14,45 @@ def switch_report(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
     """Return what a run's evaluations say about its switch; None without one before and one after it.
 
     - ``score_before``: of the last evaluation before the first online step.
-    - ``drop``: that score minus the lowest in the next ``window`` environment steps (50,000, or the run's length), at
-      least 0; ``lowest`` and ``lowest_at`` say which score that was, after how many steps.
+    - ``drop``: that score minus the lowest in the next ``window`` environment steps (50,000, or the run's length);
+      negative if the score only rose. ``lowest`` and ``lowest_at`` say which score that was, after how many steps.
     - ``steps_to_recovery``: environment steps until a score, at or after the lowest, is again at least the score
       before; 0 without a drop, None if that never happened.
     - ``regret``: the mean over the online phase (trapezoids between evaluations) of ``100 − normalised score``, which
       is Cal-QL's cumulative regret (arXiv 2303.05479) in score points; None without normalised scores.
+
+    Where a score is not finite, what depends on it is None: a policy that broke has no drop of 0.
     """
     before = [e for e in evaluations if e["env_steps"] == 0]
     after = [e for e in evaluations if e["env_steps"] > 0]
     if not before or not after:
         return None
-    start = float(before[-1]["score"])
+    start = _finite(before[-1]["score"])
     window = min(WINDOW, int(after[-1]["env_steps"]))
-    lowest = min((e for e in after if e["env_steps"] <= window), key=lambda e: float(e["score"]), default=after[0])
-    drop = max(0.0, start - float(lowest["score"]))
-    recovered = [e["env_steps"] for e in after if e["env_steps"] >= lowest["env_steps"] and e["score"] >= start]
-    return {
-        "score_before": start,
-        "window": window,
-        "lowest": float(lowest["score"]),
-        "lowest_at": lowest["env_steps"],
-        "drop": drop,
-        "steps_to_recovery": 0 if drop == 0 else (recovered[0] if recovered else None),
-        "regret": _regret([before[-1], *after]),
-    }
+    inside = [e for e in after if e["env_steps"] <= window]
+    scores = [_finite(e["score"]) for e in inside]
+    report: dict[str, Any] = {"score_before": start, "window": window}
+    report |= dict.fromkeys(("lowest", "lowest_at", "drop", "steps_to_recovery"))
+    if start is not None and scores and None not in scores:
+        lowest = min(inside, key=lambda e: float(e["score"]))
+        report |= {"lowest": float(lowest["score"]), "lowest_at": lowest["env_steps"]}
+        report["drop"] = start - report["lowest"]
+        back = [e["env_steps"] for e in after if e["env_steps"] >= report["lowest_at"] and _reaches(e, start)]
+        report["steps_to_recovery"] = 0 if report["drop"] <= 0 else (back[0] if back else None)
+    return report | {"regret": _regret([before[-1], *after])}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _reaches(evaluation: Mapping[str, Any], score: float) -> bool:
+    found = _finite(evaluation["score"])
+    return found is not None and found >= score
 
 
 def _regret(evaluations: Sequence[Mapping[str, Any]]) -> float | None:
-    if any(e["normalized_score"] is None for e in evaluations):
+    if any(_finite(e["normalized_score"]) is None for e in evaluations):
         return None
     points = [(e["env_steps"], 100.0 - float(e["normalized_score"])) for e in evaluations]
     area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(points))

@@ -47,7 +47,7 @@ def test_only_what_is_comparable_is_compared(folder: Path) -> None:
     write_run(folder / "other", [1.0], preset="sac/point-maze", env_kwargs="{layout: large}")
     with pytest.raises(UserError, match="the methods share no task"):
         compare(labels(read_runs([folder])))
-    with pytest.raises(UserError, match="has no drop"):
+    with pytest.raises(UserError, match="has no drop: it needs finite scores, evaluations before"):
         compare({"x": read_runs([folder / "other"])}, "drop")
 
 

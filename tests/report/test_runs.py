@@ -48,7 +48,21 @@ def test_where_the_switch_was_and_which_task(tmp_path: Path) -> None:
     layout = {"env_kwargs": "{layout: large}", "dataset": "point-maze-large"}
     [run] = read_runs([write_run(tmp_path / "run", [1.0, 2.0], **layout)])
     assert run.switch_step == 100
-    assert run.task == "balrl/PointMaze-v0 layout=large point-maze-large"
+    assert run.task == "balrl/PointMaze-v0 layout=large"
+
+
+def test_methods_are_the_same_on_tasks_whose_presets_differ(tmp_path: Path) -> None:
+    for task in ("antmaze", "kitchen"):
+        for name in ("calql", "wsrl"):
+            write_run(tmp_path / f"{name}-{task}", [1.0], preset=f"{name}/{task}", dataset=f"{task}.hdf5")
+    named = labels(read_runs([tmp_path]))
+    assert [len(runs) for runs in named.values()] == [2, 2]
+
+
+def test_a_run_from_a_checkpoint_is_another_method(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", [1.0], **{"init.checkpoint": "somewhere"})
+    write_run(tmp_path / "b", [1.0])
+    assert list(labels(read_runs([tmp_path]))) == ["iql, init.checkpoint=True", "iql, init.checkpoint=False"]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

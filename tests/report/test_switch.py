@@ -23,7 +23,7 @@ def test_drop_recovery_and_regret() -> None:
 def test_no_drop_no_recovery_and_no_reference() -> None:
     found = switch_report([record(0, 10, False), record(100, 20, False)])
     assert found is not None
-    assert (found["drop"], found["steps_to_recovery"], found["regret"]) == (0, 0, None)
+    assert (found["drop"], found["steps_to_recovery"], found["regret"]) == (-10, 0, None)
     found = switch_report([record(0, 50), record(100, 20), record(200, 40)])
     assert found is not None
     assert found["steps_to_recovery"] is None
@@ -33,6 +33,19 @@ def test_the_window_ends_after_fifty_thousand_steps() -> None:
     found = switch_report([record(0, 50), record(40_000, 45), record(60_000, 1)])
     assert found is not None
     assert (found["drop"], found["window"]) == (5, 50_000)
+
+
+@pytest.mark.parametrize("broken", [None, float("nan")])
+def test_a_score_that_is_not_finite_is_no_recovery(broken: float | None) -> None:
+    found = switch_report([record(0, 50), record(100, broken), record(200, 10)])  # type: ignore[arg-type]
+    assert found is not None
+    assert (found["score_before"], found["drop"], found["steps_to_recovery"], found["regret"]) == (50, None, None, None)
+
+
+def test_nothing_is_said_about_a_window_without_evaluations() -> None:
+    found = switch_report([record(0, 50), record(100_000, 1)])
+    assert found is not None
+    assert (found["window"], found["drop"]) == (50_000, None)
 
 
 def test_a_run_without_a_switch_has_none() -> None:
