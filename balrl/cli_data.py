@@ -111,7 +111,11 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
             print(f"stopped; the same command goes on with {out}.partial")
             raise
     if minari_id:
-        _write(str(out), options.out, options.env)
+        try:
+            _write(str(out), options.out, options.env)
+        except BaseException:
+            print(f"the recording itself is in {out}; `balrl data convert` writes it elsewhere", file=sys.stderr)
+            raise
         out.unlink()
     print(f"wrote {options.out}: {options.steps:,} transitions, {episodes:,} episodes")
 

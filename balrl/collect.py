@@ -61,7 +61,7 @@ def collect(
     settings: dict[str, Any] = {
         "env": env_id,
         "env_kwargs": env_kwargs or {},
-        "from": Path(source).name,
+        "from": source,
         "seed": seed,
         "steps": steps,
     }
@@ -84,7 +84,8 @@ def collect(
             writer.add(_episode(collector, policy, steps - writer.rows))
             progress(writer.rows)
         episodes = writer.episodes
-        writer.finish({"env_id": env_id, "dataset_name": out.stem, "behaviour": settings["from"], "seed": str(seed)})
+        how = f"{Path(source).name}, seed {seed}, noise {noise:g}, epsilon {epsilon:g}"
+        writer.finish({"env_id": env_id, "dataset_name": out.stem, "behaviour": how})
     except BaseException:
         writer.close()
         raise

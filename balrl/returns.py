@@ -23,12 +23,11 @@ class MonteCarlo:
 
     Attributes:
         discount: γ in [0, 1].
-        truncation: what stands beyond the end of a truncated episode that did earn something else than the step
-            penalty. ``sum``: nothing (as released by Cal-QL);
+        truncation: what stands beyond the end of a truncated episode. ``sum``: nothing (as released by Cal-QL);
             ``last_reward``: the last reward for ever, ``γ^T · r_T/(1 − γ)``; ``none``: −∞ throughout the episode, which
             turns Cal-QL into CQL there.
         step_penalty: of a sparse task. An episode in which every reward equals it never succeeded, and its return is
-            that of paying for ever, ``r/(1 − γ)``, at every step.
+            that of paying for ever, ``r/(1 − γ)``, at every step, whatever the truncation.
 
     Raises:
         ValueError: for ``last_reward`` or a step penalty with γ = 1.

@@ -49,6 +49,8 @@ def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None =
     columns: dict[str, list[Array]] = {key: [] for key in ("observations", "next_observations", "actions", "rewards")}
     terminated, truncated = [], []
     for episode in data.iterate_episodes():
+        if not len(episode.rewards):
+            continue
         observations = _flat(episode.observations, adapter, name)
         columns["observations"].append(observations[:-1])
         columns["next_observations"].append(observations[1:])

@@ -60,7 +60,10 @@ class EpisodeWriter:
             raise UserError(f"cannot write '{path}': there is no folder '{path.parent}'")
         self.path, self.partial = path, path.with_name(f"{path.name}.partial")
         begun = self.partial.exists()
-        self._file = h5py.File(self.partial, "a")
+        try:
+            self._file = h5py.File(self.partial, "a")
+        except OSError as error:
+            raise UserError(f"'{self.partial}' cannot be gone on with ({error}); remove it to begin anew") from error
         wanted = json.dumps(dict(settings), sort_keys=True)
         if begun and self._file.attrs.get("settings") != wanted:
             found = self._file.attrs.get("settings")
@@ -101,6 +104,8 @@ class EpisodeWriter:
         """Cut the file to its whole episodes, describe it, and give it its name."""
         rows = self.rows
         self._file.visititems(lambda _, item: item.resize(rows, axis=0) if hasattr(item, "resize") else None)
+        for key in ("settings", "rows", "episodes"):
+            del self._file.attrs[key]
         self._file.attrs.update(attributes)
         self._file.close()
         os.replace(self.partial, self.path)
@@ -121,22 +126,24 @@ def relabel(source: Path, target: Path, success: str, reward: float, otherwise: 
         raise UserError(f"'{target}' exists already; choose another name, or move it away")
     if not source.is_file() or not h5py.is_hdf5(source):
         raise UserError(f"'{source}' is not an HDF5 file; expected the D4RL layout")
-    temporary = target.with_name(f".{target.name}.writing")
-    with h5py.File(source, "r") as old, h5py.File(temporary, "w") as new:
+    with h5py.File(source, "r") as old:
         if success not in old or not isinstance(old[success], h5py.Dataset):
-            temporary.unlink()
             inside = sorted(f"infos/{key}" for key in old.get("infos", {}))
             raise UserError(f"'{source}' has no array '{success}'; it has {inside or 'no infos'}")
         flags = np.asarray(old[success]).astype(bool).reshape(-1)
-        if flags.size != old["rewards"].size:
-            temporary.unlink()
-            raise UserError(f"'{source}': {success} has {flags.size} values, rewards has {old['rewards'].size}")
-        for key in old:
-            old.copy(key, new)
-        new.attrs.update(dict(old.attrs))
-        del new["rewards"]
-        values = np.where(flags, reward, otherwise).astype(np.float32)
-        new.create_dataset("rewards", data=values, compression="gzip")
-        new.attrs["rewards"] = f"{reward:g} where {success}, else {otherwise:g}; re-labelled by balrl"
+        if "rewards" not in old or flags.size != old["rewards"].size:
+            found = old["rewards"].size if "rewards" in old else "no"
+            raise UserError(
+                f"'{source}': {success} has {flags.size} values, there are {found} rewards; they must agree"
+            )
+        temporary = target.with_name(f".{target.name}.writing")
+        with h5py.File(temporary, "w") as new:
+            for key in old:
+                if key != "rewards":
+                    old.copy(key, new)
+            new.attrs.update(dict(old.attrs))
+            values = np.where(flags, reward, otherwise).astype(np.float32)
+            new.create_dataset("rewards", data=values, compression="gzip")
+            new.attrs["rewards"] = f"{reward:g} where {success}, else {otherwise:g}; re-labelled by balrl"
     os.replace(temporary, target)
     return int(flags.sum())
