@@ -312,3 +312,33 @@ def test_update_to_data_ratio(
     settings |= {"finetune.policy_every": policy_every} if policy_every else {}
     balrl.train(config("wsrl", ONLINE, **settings, **{"init.checkpoint": str(pretrained)}), tmp_path / "run")
     assert counts == {"update_critic": critic, "update_policy": policy}
+
+
+def test_a_filled_ensemble_learns_with_carried_moments_elsewhere() -> None:
+    source = source_of(SACConfig(hidden=(8,), critics=2))
+    agent = agent_of(SACConfig(hidden=(8,), critics=4))
+    [line] = take_over(agent, source, InitConfig(fill_critics="replicate"))
+    assert "the filled critics' optimiser" in line
+    rows = torch.randn(16, 4)
+    agent.update(Batch(rows, rows[:, :2].tanh(), rows[:, 0], rows, rows[:, 0] > 1))
+    assert all(bool(torch.isfinite(p).all()) for p in agent.parameters())
+
+
+def test_normalised_observations_go_on_without_the_data(tmp_path: Path) -> None:
+    balrl.train(config("calql", WSRL, **{"data.normalize_observations": "true"}), tmp_path / "first")
+    more = {"init.checkpoint": str(tmp_path / "first"), "dataset": "null", "data.normalize_observations": "true"}
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(config("wsrl", ONLINE, **more), tmp_path / "run", Interrupt(20, crash=True))
+    assert balrl.resume(tmp_path / "run").finished
+    first, second = (balrl.load_agent(tmp_path / name, device="cpu") for name in ("first", "run"))
+    assert torch.equal(first.normalizer.std, second.normalizer.std)
+    assert not torch.equal(second.normalizer.std, torch.ones(4))
+
+
+def test_with_a_ratio_and_no_warm_up_updates_wait_for_the_online_rows_of_a_batch(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    settings = {"warmup.steps": "0", "finetune.retain": "ratio", "num_envs": "1", "finetune.utd_ratio": "1"}
+    more = {"init.checkpoint": str(pretrained), "finetune.steps": "10"}
+    result = balrl.train(config("wsrl", ONLINE, **settings, **more), tmp_path / "run")
+    assert result.summary["updates"] == 10 - 3  # 4 of 8 rows are online
