@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"balrl: {error}", file=sys.stderr)
         return EXIT_MISTAKE
+    except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+        print(f"balrl: cannot read or write: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.cli_arguments import non_negative, positive, share
+from balrl.cli_arguments import deviation, non_negative, number, positive, share
 from balrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def add_data_verbs(verbs: Any) -> None:
     record.add_argument("--out", required=True, help="a D4RL HDF5 file to write, or minari:ID")
     record.add_argument("--seed", type=non_negative, default=0, help="of the first episode; default: 0")
     record.add_argument("--deterministic", action="store_true", help="the policy's mode instead of samples")
-    record.add_argument("--noise", type=float, default=0.0, help="deviation of normal noise on actions in [-1, 1]")
+    record.add_argument("--noise", type=deviation, default=0.0, help="deviation of normal noise on actions in [-1, 1]")
     record.add_argument("--epsilon", type=share, default=0.0, help="share of steps with a random action")
     record.add_argument("--device", default="auto", help="of the policy: auto, cpu, cuda, …")
     record.set_defaults(run=_collect)
@@ -55,8 +55,8 @@ def add_data_verbs(verbs: Any) -> None:
     relabel.add_argument("file", metavar="FILE", type=Path)
     relabel.add_argument("out", metavar="OUT", type=Path)
     relabel.add_argument("--success", required=True, help="array that says so, such as infos/goal_achieved")
-    relabel.add_argument("--reward", type=float, default=1.0, help="where it is true; default: 1")
-    relabel.add_argument("--otherwise", type=float, default=0.0, help="elsewhere; default: 0")
+    relabel.add_argument("--reward", type=number, default=1.0, help="where it is true; default: 1")
+    relabel.add_argument("--otherwise", type=number, default=0.0, help="elsewhere; default: 0")
     relabel.set_defaults(run=_relabel)
 
 

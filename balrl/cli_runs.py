@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from balrl.cli_arguments import non_negative, positive
-from balrl.errors import UserError
+from balrl.cli_arguments import non_negative, number, positive
+from balrl.errors import UserError, check_target
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -18,7 +18,7 @@ def add_run_verbs(verbs: Any) -> None:
     evaluate.add_argument("--episodes", type=positive, default=20, help="default: 20")
     evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    evaluate.add_argument("--balance", type=float, help="a member of the policy's family instead of its own choice")
+    evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
     evaluate.set_defaults(run=_evaluate)
 
     plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
@@ -67,7 +67,8 @@ def _plot(options: argparse.Namespace, _: list[str]) -> None:
         for run in group:
             name = f"{method}, seed {run.config['seed']}" if len(runs) > 1 else method
             named[name if name not in named else f"{name} ({run.path.name})"] = run
-    target = _target(options.out, runs[0].path / "switch.png" if len(runs) == 1 else Path("switch.png"))
+    default = runs[0].path / "switch.png" if len(runs) == 1 else Path("switch.png")
+    target = check_target(options.out or default, (".png",))
     tasks = ", ".join(dict.fromkeys(run.task for run in runs))
     draw_switch(named, target, tasks)
     print(f"wrote {target}")
@@ -79,6 +80,7 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.report.compare import compare, comparison_table, draw_comparison, on_shared_tasks
     from balrl.report.runs import labels, read_runs
 
+    target = check_target(options.out or Path("compare.png"), (".png",))
     groups = labels(read_runs(options.runs))
     if len(groups) < 2:
         raise UserError(f"these runs are all of one method ({next(iter(groups))}); give runs of at least two")
@@ -87,8 +89,9 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
     lengths = {run.evaluations[-1]["env_steps"] for runs in groups.values() for run in runs}
     if len(lengths) > 1:
         print(f"note: the runs end after {min(lengths):,} to {max(lengths):,} environment steps")
+    for run in (run for runs in groups.values() for run in runs if not run.finished):
+        print(f"note: '{run.path}' is not finished; its score so far is in the table")
     Console().print(comparison_table(rows, options.metric))
-    target = _target(options.out, Path("compare.png"))
     draw_comparison(groups, rows, options.metric, target)
     print(f"wrote {target}")
 
@@ -100,10 +103,3 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     for line in write_sac_zip(load_agent(options.path, "cpu"), options.out):
         print(line)
     print(f"wrote {options.out}; load it with stable_baselines3.SAC.load")
-
-
-def _target(given: Path | None, default: Path) -> Path:
-    target = given or default
-    if not target.parent.is_dir():
-        raise UserError(f"cannot write '{target}': there is no folder '{target.parent}'")
-    return target

@@ -196,6 +196,10 @@ class RunConfig(Config):
         """Raise a `UserError` if there is nothing to do, or a phase lacks its data."""
         if not (self.pretrain.updates or self.warmup.steps or self.finetune.steps):
             raise UserError("pretrain.updates, warmup.steps and finetune.steps are all 0: there is nothing to do")
+        if self.init.checkpoint is None and self.init != InitConfig():
+            raise UserError(
+                "init has settings but no checkpoint: pass init.checkpoint=RUN_OR_CHECKPOINT, or leave them out"
+            )
         retain = self.finetune.retain
         for setting, needed in (
             ("pretrain.updates", self.pretrain.updates > 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 EXIT_MISTAKE = 2
 EXIT_DIVERGED = 3
@@ -16,6 +17,17 @@ class UserError(Exception):
     The message is one line: what was found, what was expected, what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+def check_target(target: Path, suffixes: tuple[str, ...] = ()) -> Path:
+    """Return a file to write; raise a `UserError` if it is a folder, its folder is missing, or its ending is wrong."""
+    if target.is_dir():
+        raise UserError(f"cannot write '{target}': it is a folder; give the name of a file")
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write '{target}': there is no folder '{target.parent}'")
+    if suffixes and target.suffix not in suffixes:
+        raise UserError(f"cannot write '{target}': expected a name that ends in {' or '.join(suffixes)}")
+    return target
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from balrl.agents.base import Agent
 from balrl.agents.config import SACConfig, SoftActorCriticConfig
-from balrl.errors import UserError
+from balrl.errors import UserError, check_target
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
 
@@ -89,8 +89,7 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
         raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
     if agent.spaces.is_goal_dictionary:
         raise UserError("the policy takes goal dictionaries, flattened; stable-baselines3's MlpPolicy takes none")
-    if path.suffix != ".zip":
-        raise UserError(f"'{path}' is no name for a stable-baselines3 model; expected one that ends in .zip")
+    check_target(path, (".zip",))
     if path.exists():
         raise UserError(f"'{path}' exists already; choose another name, or move it away")
     try:

@@ -16,6 +16,7 @@ import pytest
 from balrl.cli import main
 from balrl.cli_train import parse_settings
 from balrl.errors import UserError
+from tests.report.test_runs import write_run
 
 TINY = [
     "pretrain.updates=4", "pretrain.eval_every=4", "warmup.steps=10", "finetune.steps=10", "evaluation.episodes=2",
@@ -214,3 +215,44 @@ def test_settings_in_every_spelling() -> None:
     for bad in (["--seed"], ["word"], ["--seed", "--other=1"]):
         with pytest.raises(UserError, match="has no value"):
             parse_settings(bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plot", "run", "--out", "x.txt"], "expected a name that ends in .png"),
+        (["plot", "run", "--out", "."], "it is a folder"),
+        (["compare", "run", "--out", "none/x.png"], "there is no folder 'none'"),
+        (["compare", "run"], "all of one method"),
+        (["plot", "nowhere"], "is no balrl run and holds none"),
+        (["plot", "damaged"], "'damaged' is damaged"),
+        (["data", "convert", "point-maze-mixed", "none/x.hdf5"], "there is no folder 'none'"),
+        (["data", "relabel", "absent.hdf5", "x.hdf5", "--success", "a"], "no file at 'absent.hdf5'"),
+        (["train", "--preset", "wsrl/point-maze", "init.parts=policy"], "init has settings but no checkpoint"),
+    ],
+)
+def test_mistakes_with_runs_and_files_are_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("run"), [1.0, 2.0])
+    write_run(Path("damaged"), [1.0])
+    Path("damaged", "config.yaml").write_text("")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_numbers_on_the_command_line_are_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--noise", "-1"), ("--noise", "nan"), ("--epsilon", "2")):
+        with pytest.raises(SystemExit) as stop:
+            main(
+                ["data", "collect", "--env", "X", "--from", "random", "--steps", "5", "--out", "x", f"{option}={value}"]
+            )
+        assert stop.value.code == 2
+    assert "is not a finite number" in capsys.readouterr().err

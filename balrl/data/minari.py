@@ -81,8 +81,10 @@ def check_minari_id(dataset_id: str) -> None:
 
     try:
         parse_dataset_id(dataset_id)
-    except ValueError as error:
-        raise UserError(f"cannot write the Minari dataset '{dataset_id}': {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"cannot write the Minari dataset '{dataset_id}': expected an id such as maze/mixed-v0"
+        ) from error
     if dataset_id in minari.list_local_datasets():
         raise UserError(f"cannot write the Minari dataset '{dataset_id}': it exists already; choose another version")
 

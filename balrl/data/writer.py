@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from balrl.data.dataset import Array, Dataset
-from balrl.errors import UserError
+from balrl.errors import UserError, check_target
 
 
 def save_d4rl(dataset: Dataset, path: Path) -> None:
@@ -32,7 +32,7 @@ def write_hdf5(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str,
     """Write arrays and attributes to a new file: to a temporary name first, then renamed."""
     import h5py
 
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = check_target(path).with_name(f".{path.name}.writing")
     with h5py.File(temporary, "w") as file:
         for key, value in arrays.items():
             file.create_dataset(key, data=value, compression="gzip")
@@ -56,8 +56,7 @@ class EpisodeWriter:
 
         if path.exists():
             raise UserError(f"'{path}' exists already; choose another --out, or move it away")
-        if not path.parent.is_dir():
-            raise UserError(f"cannot write '{path}': there is no folder '{path.parent}'")
+        check_target(path)
         self.path, self.partial = path, path.with_name(f"{path.name}.partial")
         begun = self.partial.exists()
         try:
@@ -124,7 +123,10 @@ def relabel(source: Path, target: Path, success: str, reward: float, otherwise: 
 
     if target.exists():
         raise UserError(f"'{target}' exists already; choose another name, or move it away")
-    if not source.is_file() or not h5py.is_hdf5(source):
+    check_target(target, (".hdf5", ".h5"))
+    if not source.is_file():
+        raise UserError(f"no file at '{source}'; give a D4RL HDF5 file (`balrl data convert` makes one of other data)")
+    if not h5py.is_hdf5(source):
         raise UserError(f"'{source}' is not an HDF5 file; expected the D4RL layout")
     with h5py.File(source, "r") as old:
         if success not in old or not isinstance(old[success], h5py.Dataset):

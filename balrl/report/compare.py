@@ -91,8 +91,11 @@ def comparison_table(rows: Sequence[Row], metric: str) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         better = "—" if row.improvement is None else "{:.2f} [{:.2f}, {:.2f}]".format(*row.improvement)
-        low, high = row.interval
-        table.add_row(row.method, str(row.count), f"{row.iqm:.1f}", f"[{low:.1f}, {high:.1f}]", better)
+        one = min(map(len, row.scores)) < 2 or (row.improvement and min(map(len, rows[0].scores)) < 2)
+        interval = "one run" if min(map(len, row.scores)) < 2 else "[{:.1f}, {:.1f}]".format(*row.interval)
+        if one and row.improvement is not None:
+            better = f"{row.improvement[0]:.2f}"
+        table.add_row(row.method, str(row.count), f"{row.iqm:.1f}", interval, better)
     return table
 
 

@@ -25,12 +25,14 @@ class Run:
         config: as plain data.
         evaluations: of ``evaluations.json``, in order.
         records: of ``metrics.jsonl``, in order.
+        finished: whether it ran to its end.
     """
 
     path: Path
     config: dict[str, Any]
     evaluations: list[dict[str, Any]]
     records: list[dict[str, Any]]
+    finished: bool
 
     @property
     def switch_step(self) -> int:
@@ -90,11 +92,21 @@ def labels(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def _read(path: Path) -> Run:
     config = parse_yaml((path / "config.yaml").read_text(encoding="utf-8"), f"'{path / 'config.yaml'}'")
-    file = path / "evaluations.json"
-    evaluations = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    evaluations, summary = (_read_json(path / name) for name in ("evaluations.json", "summary.json"))
+    needed = {"step", "env_steps", "score", "normalized_score"}
+    if not isinstance(config, dict) or not all(isinstance(e, dict) and needed <= e.keys() for e in evaluations or []):
+        raise UserError(f"'{path}' is damaged: its config.yaml or evaluations.json is not what balrl train writes")
     if not evaluations:
         raise UserError(f"'{path}' has no evaluation yet; let it run to its first one")
-    return Run(path, config, evaluations, read_metrics(path / "metrics.jsonl"))
+    finished = isinstance(summary, dict) and bool(summary.get("finished"))
+    return Run(path, config, evaluations, read_metrics(path / "metrics.jsonl"), finished)
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    except ValueError as error:
+        raise UserError(f"'{file}' is damaged ({error}); draw or compare the other runs") from error
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

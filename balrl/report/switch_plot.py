@@ -29,7 +29,8 @@ def draw_switch(runs: Mapping[str, Run], path: Path, title: str) -> None:
     Args:
         runs: by the name to show.
     """
-    figure = Figure(figsize=(12, 7), layout="constrained", dpi=120)
+    long = max(map(len, runs)) > 60
+    figure = Figure(figsize=(12, 7 + (0.2 * len(runs) if long else 0)), layout="constrained", dpi=120)
     axes: Any = figure.subplots(2, 3)
     for axis, (label, keys) in zip(axes.flat, PANELS, strict=True):
         for index, (name, run) in enumerate(runs.items()):
@@ -46,7 +47,14 @@ def draw_switch(runs: Mapping[str, Run], path: Path, title: str) -> None:
         axis.set_xlabel("← updates of pre-training · environment steps →", fontsize=9)
     handles, names = axes[0, 0].get_legend_handles_labels()
     if len(runs) > 1:
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(runs)), frameon=False, fontsize=9)
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=1 if long else min(3, len(runs)),
+            frameon=False,
+            fontsize=7 if long else 9,
+        )
     figure.suptitle(f"{title}; solid: frozen logged batch, dashed: newest transitions", x=0.01, ha="left", fontsize=11)
     figure.savefig(path)
 
