@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-COLORS = ("#2f6f9f", "#c8553d", "#4f8a4c", "#8a5a9e", "#b8860b")
+COLORS = (
+    "#2f6f9f", "#c8553d", "#4f8a4c", "#8a5a9e", "#b8860b", "#3aa6a6", "#d16ba5", "#7a7a7a", "#5b6fd6", "#7a4a2b",
+)  # fmt: skip
 PHASE_NAMES = {"pretrain": "pre-training", "warmup": "warm-up", "finetune": "fine-tuning"}
 PHASE_SHADES = {"pretrain": "#eef2f5", "warmup": "#fbf3df", "finetune": "#ffffff"}
 
