@@ -88,7 +88,7 @@ class CQL(SAC):
     def alpha(self) -> Tensor:
         """Return the weight of the penalty ``[]``, differentiable where it is learned."""
         if self.config.target_gap is None:
-            return torch.tensor(self.config.alpha, device=self.device)
+            return torch.full((), self.config.alpha, device=self.device)  # filled there: no copy from the host
         if self.config.alpha_form == "softplus":
             return nn.functional.softplus(self.raw_alpha)
         return self.raw_alpha.exp().clamp(0, MAX_ALPHA) * self.config.alpha

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.agents.config import AgentConfig
+from balrl.data import MINARI
 from balrl.errors import UserError, did_you_mean
 from balrl.presets import TrainConfig
 
@@ -104,11 +105,11 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
             return halves_dataset()
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
     path = Path(path_or_id)
-    if name.startswith("minari:") or path.is_dir():
-        from balrl.data.minari import PREFIX, load_minari
+    if name.startswith(MINARI) or path.is_dir():
+        from balrl.data.minari import load_minari
         from balrl.envs.robotics import observation_adapter
 
-        return load_minari(name.removeprefix(PREFIX), observation_adapter)
+        return load_minari(name.removeprefix(MINARI), observation_adapter)
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
         raise UserError(
@@ -243,8 +244,8 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
     pretrained = config.pretrain.updates > 0 or (config.init.checkpoint is not None and "critic" in config.init.parts)
     watchdog = Watchdog(config.watchdog, getattr(config.agent, "discount", 1.0), pretrained)
     probe = None
-    if offline is not None:
-        watchdog.see_rewards(offline.gather(torch.arange(len(offline), device=device)).rewards)
+    if recorded is not None and offline is not None:
+        watchdog.see_rewards(torch.from_numpy(rewards(recorded.rewards)))
         rows = torch.from_numpy(np.random.default_rng(config.seed).integers(len(offline), size=config.instruments.rows))
         probe = offline.gather(rows.to(device))
 

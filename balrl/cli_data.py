@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.cli_arguments import deviation, non_negative, number, positive, share
+from balrl.data import MINARI
 from balrl.errors import UserError
 
 if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
 
-MINARI = "minari:"
 SOURCE = "D4RL HDF5 file, Minari folder, minari:ID, or built-in data by name"
 
 

@@ -10,14 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balrl.api import load_agent
 from balrl.build import make_agent, make_env, resolve_device
 from balrl.data.dataset import Array
 from balrl.data.writer import EpisodeWriter
 from balrl.errors import UserError
 from balrl.rollout import Collector
-from balrl.sb3 import read_sac_zip
-from balrl.spaces import SpaceAdapter
+from balrl.warm_start import read_source
 
 if TYPE_CHECKING:
     from balrl.agents.base import Agent
@@ -117,22 +115,14 @@ def _load_policy(source: str, env: Any, device: str) -> Agent | None:
     """Return the agent that acts, or None for random actions."""
     if source == "random":
         return None
-    spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
-    wanted = (spaces.observation_dim, spaces.action_dim)
-    if source.endswith(".zip"):
-        if not Path(source).is_file():
-            raise UserError(f"no file at '{source}'; give a stable-baselines3 zip, a run, or random")
-        config, tensors = read_sac_zip(Path(source))
-        found = (tensors["normalizer.mean"].shape[0], tensors["policy.mean.bias"].shape[0])
-    else:
-        agent = load_agent(source, device)
-        found = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    stored = read_source(source)
+    agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, resolve_device(device))
+    wanted = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    found = (stored.tensors["normalizer.mean"].shape[0], stored.tensors["policy.mean.bias"].shape[0])
     if wanted != found:
         raise UserError(
             f"'{source}' was made for {found[0]} observations and {found[1]} actions, the environment has {wanted[0]} "
             f"and {wanted[1]}"
         )
-    if source.endswith(".zip"):
-        agent = make_agent(config, env.single_observation_space, env.single_action_space, resolve_device(device))
-        agent.load_state_dict(agent.state_dict() | tensors)
+    agent.load_state_dict(agent.state_dict() | stored.tensors)
     return agent

@@ -18,7 +18,6 @@ from balrl.report.balance_map import draw_balance_map
 from balrl.report.curves import draw_curves
 from balrl.report.runs import read_runs
 from balrl.report.switch_plot import draw_switch
-from balrl.tracking import read_metrics
 
 FINE = 8
 """Grid points per cell of a maze, each way."""
@@ -27,14 +26,13 @@ FINE = 8
 def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: ReplayBuffer | None) -> None:
     """Draw ``curves.png``, ``switch.png`` for a run that went online, ``balance_map.png`` for a family in a maze."""
     family = ", state-adaptive balance" if getattr(agent.balance, "is_family", False) else ""
-    records = read_metrics(run_dir / "metrics.jsonl")
-    if records:
-        normalized = any("eval/normalized_score" in record for record in records)
-        title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
-        label = "normalised score" if normalized else "mean return"
-        draw_curves(records, run_dir / "curves.png", title, label)
-    if any("switch/online_q" in record or "switch/kl" in record for record in records):
-        draw_switch({"run": read_runs([run_dir])[0]}, run_dir / "switch.png", title)
+    title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
+    if (run_dir / "evaluations.json").exists():
+        [run] = read_runs([run_dir])
+        normalized = any("eval/normalized_score" in record for record in run.records)
+        draw_curves(run.records, run_dir / "curves.png", title, "normalised score" if normalized else "mean return")
+        if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
+            draw_switch({"run": run}, run_dir / "switch.png", title)
     env = make_env(config.env, 1, kwargs=config.env_kwargs).unwrapped
     if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, BalanceModel):
         _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, offline, env)

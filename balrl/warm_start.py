@@ -92,7 +92,7 @@ def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
         _check_policy(agent, source)
     ours = dict(agent.state_dict())
     new: dict[str, Tensor] = {name: source.tensors[name] for name in ("normalizer.mean", "normalizer.std")}
-    _check_shapes(new, ours, source)
+    _check_shapes(new, {name: ours[name] for name in new}, source)
     groups: dict[str, list[str]] = {"carried": [], "dropped": [], "fresh": []}
     filled: dict[str, Tensor] = {}
     for prefix in prefixes:
@@ -171,7 +171,7 @@ def _fill(
 
 
 def _check_shapes(theirs: dict[str, Tensor], ours: dict[str, Tensor], source: Source) -> None:
-    for name in {**theirs, **ours} if set(theirs) != {"normalizer.mean", "normalizer.std"} else theirs:
+    for name in {**theirs, **ours}:
         a, b = (tuple(x[name].shape) if name in x else None for x in (theirs, ours))
         if a != b:
             hint = ""

@@ -103,7 +103,9 @@ class Watchdog:
         at_switch: Mapping[str, float],
         tensors: Iterable[tuple[str, Tensor]],
     ) -> list[Finding]:
-        broken = next((name for name, tensor in tensors if not bool(torch.isfinite(tensor).all())), None)
+        finite = {name: torch.isfinite(tensor).all() for name, tensor in tensors}
+        flags = torch.stack(list(finite.values())).tolist() if finite else []  # read from the device once
+        broken = next((name for name, flag in zip(finite, flags, strict=True) if not flag), None)
         broken = broken or next((key for key, value in values.items() if not math.isfinite(value)), None)
         if broken is not None:
             return [Finding("NaN", step, broken, math.nan, 0.0)]

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import annotated_types
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from balrl.agents.config import (
-    BCConfig,
-    CalQLConfig,
-    CQLConfig,
-    FixedBalance,
-    IQLConfig,
-    SACConfig,
-    StateAdaptiveBalance,
-)
+from balrl.agents.config import AgentConfig, BalanceConfig
 from balrl.presets import TrainConfig, preset_names
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -85,8 +77,8 @@ def render() -> str:
     """Return the whole document."""
     lines = [INTRODUCTION.format(presets=", ".join(f"`{name}`" for name in preset_names()))]
     parts = sections(TrainConfig)
-    parts += [("agent.", model) for model in (BCConfig, IQLConfig, SACConfig, CQLConfig, CalQLConfig)]
-    parts += [("agent.balance.", model) for model in (FixedBalance, StateAdaptiveBalance)]
+    parts += [("agent.", model) for model in get_args(get_args(AgentConfig)[0])]
+    parts += [("agent.balance.", model) for model in get_args(get_args(BalanceConfig)[0])]
     for prefix, model in parts:
         tag = next((f.default for n, f in model.model_fields.items() if n in ("name", "kind")), None)
         title = prefix.rstrip(".") or "The run"

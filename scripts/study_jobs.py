@@ -1,11 +1,55 @@
-"""Running one job of a study: a run directory, trained or resumed in a process of its own."""
+"""What the studies share: options, running one job in a process of its own, its summary, cells and pages of results."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balrl.evaluation import bootstrap_interval
+
+START, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def parse_options(description: str | None, out: str, parts: Sequence[str], data: str) -> argparse.Namespace:
+    """Return the options of a study; `data` says what --data is for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help=data)
+    parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--parts", nargs="+", default=list(parts), help="which parts to run")
+    parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
+    return parser.parse_args()
+
+
+def finished_summary(run_dir: Path) -> dict[str, Any] | None:
+    """Return the summary of a run; None if it is not finished."""
+    file = run_dir / "summary.json"
+    summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"finished": False}
+    return summary if summary["finished"] else None
+
+
+def cell(values: Sequence[float]) -> str:
+    """Return mean and 95 % bootstrap interval of one number per seed, for a table."""
+    if not values:
+        return "—"
+    low, high = bootstrap_interval([values], np.mean)
+    return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def write_between_marks(page: Path, lines: Sequence[str]) -> None:
+    """Replace what stands between a page's marks."""
+    before, rest = page.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    print(f"wrote {page.name}")
 
 
 def train_or_resume(path: Path, preset: str, settings: Mapping[str, str]) -> int:

@@ -10,14 +10,13 @@ at once, the tables in docs/results/spine.md and the pictures beside it are made
 
 from __future__ import annotations
 
-import argparse
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_jobs import train_or_resume
+from study_jobs import parse_options, train_or_resume
 from study_spine_report import keep, report
 
 HERE = Path(__file__).resolve().parent
@@ -70,14 +69,8 @@ def run(job: Job, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the D4RL-style files; without it only the maze runs")
-    parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
-    parser.add_argument("--out", type=Path, default=Path("runs/spine"))
-    parser.add_argument("--parts", nargs="+", default=["locomotion", "grid", "halves"], help="which parts to run")
-    parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
-    options = parser.parse_args()
+    data = "folder of the D4RL-style files; without it only the maze runs"
+    options = parse_options(__doc__, "runs/spine", ("locomotion", "grid", "halves"), data)
     protocol = yaml.safe_load((HERE / "study_spine.yaml").read_text())
     jobs = plan(protocol, options.data, options.full)
     if not options.report_only:

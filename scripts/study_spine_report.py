@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from study_jobs import cell, finished_summary, write_between_marks
 
 from balrl.api import load_agent
 from balrl.build import load_dataset
@@ -19,18 +20,14 @@ from balrl.envs import PointMazeVectorEnv
 from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
 
-START, END = "<!-- measured -->", "<!-- /measured -->"
 Result = dict[str, Any]
 Runs = dict[tuple[str, str, str], list[Result]]
 
 
 def keep(run_dir: Path, target: Path) -> bool:
     """Write what a finished run came to into one JSON file; return whether the run is finished."""
-    summary_file = run_dir / "summary.json"
-    if not summary_file.exists():
-        return False
-    summary = json.loads(summary_file.read_text())
-    if not summary["finished"]:
+    summary = finished_summary(run_dir)
+    if summary is None:
         return False
     summary["dataset"] = Path(str(summary["dataset"])).name  # where the file lay is nobody's business
     evaluations = json.loads((run_dir / "evaluations.json").read_text())
@@ -65,12 +62,8 @@ def report(jobs: Sequence[Any], results: Path) -> None:
             runs[job.part, job.dataset, job.method].append(json.loads(file.read_text()))
     planned = len({job.seed for job in jobs})
     lines = [*_provenance(runs, len(jobs)), *_locomotion(runs, planned), *_grid(runs), *_halves(runs)]
-    page = results.with_suffix(".md")
-    before, rest = page.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+    write_between_marks(results.with_suffix(".md"), lines)
     _draw_locomotion(runs, results)
-    print(f"wrote {page}")
 
 
 def _provenance(runs: Runs, planned: int) -> list[str]:
@@ -101,13 +94,6 @@ def _swing(scores: Array) -> float:
     return float(max(0.0, *(scores[:-1] - scores[1:]))) if len(scores) > 1 else 0.0
 
 
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return "—"
-    low, high = bootstrap_interval([values], np.mean)
-    return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
-
-
 def _locomotion(runs: Runs, planned: int) -> list[str]:
     lines = []
     for dataset in dict.fromkeys(d for part, d, _ in runs if part == "locomotion"):
@@ -124,12 +110,12 @@ def _locomotion(runs: Runs, planned: int) -> list[str]:
             offline = [_offline(r["evaluations"]) for r in group]
             online = [o for o in (_online(r["evaluations"]) for r in group) if len(o)]
             cells = [
-                _cell([float(s.max()) for s in offline]),
-                _cell([float(s[-1]) for s in offline]),
-                _cell([_swing(s) for s in offline]),
-                _cell([float(s[-1]) for s in online]),
-                _cell([float(s.max()) for s in online]),
-                _cell([float(s.min()) for s in online]),
+                cell([float(s.max()) for s in offline]),
+                cell([float(s[-1]) for s in offline]),
+                cell([_swing(s) for s in offline]),
+                cell([float(s[-1]) for s in online]),
+                cell([float(s.max()) for s in online]),
+                cell([float(s.min()) for s in online]),
             ]
             lines.append(f"| {method} | {len(group)} of {planned} | " + " | ".join(cells) + " |")
         lines += [
@@ -164,7 +150,7 @@ def _grid(runs: Runs) -> list[str]:
     for method, group in groups.items():
         offline = [_offline(r["evaluations"]) for r in group]
         seconds = np.mean([sum(r["summary"]["wall_seconds"].values()) for r in group])
-        last, best = _cell([float(s[-1]) for s in offline]), _cell([float(s.max()) for s in offline])
+        last, best = cell([float(s[-1]) for s in offline]), cell([float(s.max()) for s in offline])
         lines.append(f"| {method} | {len(group)} | {last} | {best} | {seconds:.0f} |")
     return [*lines, ""]
 

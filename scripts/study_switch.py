@@ -10,7 +10,6 @@ with --report-only at once, the tables in docs/results/switch.md and the picture
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_jobs import train_or_resume
+from study_jobs import parse_options, train_or_resume
 from study_switch_report import read_results, report, result_of
 
 HERE = Path(__file__).resolve().parent
@@ -107,14 +106,8 @@ def run(job: Job, out: Path, before: Future[None] | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of hopper-mixed-v5.hdf5; without it only the mazes run")
-    parser.add_argument("--full", action="store_true", help="more seeds")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
-    parser.add_argument("--out", type=Path, default=Path("runs/switch"))
-    parser.add_argument("--parts", nargs="+", default=["maze", "maze-medium", "hopper"], help="which parts to run")
-    parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
-    options = parser.parse_args()
+    data = "folder of hopper-mixed-v5.hdf5; without it only the mazes run"
+    options = parse_options(__doc__, "runs/switch", ("maze", "maze-medium", "hopper"), data)
     protocol = yaml.safe_load((HERE / "study_switch.yaml").read_text())
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.report_only:

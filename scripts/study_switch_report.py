@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from study_jobs import cell, finished_summary, write_between_marks
 
-from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
 from balrl.report.switch import switch_report
 from balrl.tracking import read_metrics
 
-START, END = "<!-- measured -->", "<!-- /measured -->"
 Result = dict[str, Any]
 
 
@@ -26,11 +25,8 @@ def read_results(path: Path) -> dict[str, Result]:
 
 def result_of(run_dir: Path, method: str, group: str) -> Result | None:
     """Return what a finished run came to, small enough to keep; None if it is not finished."""
-    summary_file = run_dir / "summary.json"
-    if not summary_file.exists():
-        return None
-    summary = json.loads(summary_file.read_text())
-    if not summary["finished"]:
+    summary = finished_summary(run_dir)
+    if summary is None:
         return None
     evaluations = json.loads((run_dir / "evaluations.json").read_text())
     measured = [r for r in read_metrics(run_dir / "metrics.jsonl") if "switch/saturation" in r]
@@ -59,7 +55,6 @@ def _short(value: float | None) -> float | None:
 
 def report(protocol: dict[str, Any], results: Path) -> None:
     """Write the tables between the marks of ``switch.md`` and the pictures beside it, from the kept results."""
-    page = results.with_suffix(".md")
     lines: list[str] = []
     for part in protocol:
         kept = list(read_results(results / f"{part}.jsonl").values())
@@ -78,9 +73,7 @@ def report(protocol: dict[str, Any], results: Path) -> None:
             lines += ["", *_ablation(kept)]
         draw(kept, results / f"{part}.png")
         lines += ["", f"![Scores and Q across the switch, {part}](switch/{part}.png)", ""]
-    before, rest = page.read_text().split(START)
-    page.write_text(before + START + "\n\n" + "\n".join(lines) + "\n" + END + rest.split(END)[1])
-    print(f"wrote {page.name}")
+    write_between_marks(results.with_suffix(".md"), lines)
 
 
 def _state(kept: list[Result]) -> str:
@@ -94,7 +87,7 @@ def _pretraining(kept: list[Result]) -> list[str]:
     lines = ["| pre-trained with | last offline score | by seed |", "| --- | --- | --- |"]
     for method in dict.fromkeys(r["method"] for r in kept if r["group"] == "pretrain"):
         scores = [r["score"][-1] for r in kept if r["group"] == "pretrain" and r["method"] == method]
-        lines.append(f"| {method} | {_interval(scores)} | {', '.join(f'{s:.0f}' for s in scores)} |")
+        lines.append(f"| {method} | {cell(scores)} | {', '.join(f'{s:.0f}' for s in scores)} |")
     return lines
 
 
@@ -109,7 +102,7 @@ def _matrix(kept: list[Result], methods: list[str]) -> list[str]:
             continue
         columns = [[values[key] for values in map(_numbers, runs)] for key in NUMBERS]
         seen = sum(any("Q collapse" in f for f in r["findings"]) for r in runs)
-        cells = " | ".join(_interval(c) for c in columns)
+        cells = " | ".join(cell(c) for c in columns)
         lines.append(f"| {method} | {len(runs)} | {cells} | {seen} of {len(runs)} |")
     return lines
 
@@ -152,7 +145,7 @@ def _ablation(kept: list[Result]) -> list[str]:
         lines += ["| initialised | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
         for row in rows:
             found = [[_numbers(r)[number] for r in cells.get((row, column), [])] for column in columns]
-            lines.append(f"| {row} | " + " | ".join(_interval(f) if f else "—" for f in found) + " |")
+            lines.append(f"| {row} | " + " | ".join(cell(f) for f in found) + " |")
         lines.append("")
     return lines
 
@@ -195,8 +188,3 @@ def _mean_and_range(axis: Any, curves: list[list[tuple[int, float]]], color: str
     steps = sorted(step for step, values in at.items() if len(values) == len(curves))
     axis.fill_between(steps, [min(at[s]) for s in steps], [max(at[s]) for s in steps], color=color, alpha=0.12, lw=0)
     axis.plot(steps, [float(np.mean(at[s])) for s in steps], color=color, label=label, linewidth=1.4)
-
-
-def _interval(values: list[float]) -> str:
-    low, high = bootstrap_interval([values], lambda x: float(np.mean(x)))
-    return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"

@@ -71,7 +71,7 @@ def test_a_run_and_a_zip_act(tmp_path: Path) -> None:
     assert np.abs(load_d4rl(tmp_path / "run.hdf5").actions).max() <= 2
     with pytest.raises(UserError, match="made for 3 observations and 1 actions, the environment has 11 and 3"):
         collect("Hopper-v5", str(tmp_path / "run"), 5, tmp_path / "x.hdf5")
-    with pytest.raises(UserError, match=r"no file at 'absent\.zip'"):
+    with pytest.raises(UserError, match=r"'absent\.zip' does not exist"):
         collect("Hopper-v5", "absent.zip", 5, tmp_path / "x.hdf5")
     assert not list(tmp_path.glob("x.*"))
 

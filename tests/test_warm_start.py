@@ -20,23 +20,15 @@ from balrl.envs import PointMazeVectorEnv
 from balrl.errors import UserError
 from balrl.presets import TrainConfig
 from balrl.warm_start import Source, read_source, take_over
-from tests.test_trainer import Interrupt, Listening, final_state, records
+from tests.test_trainer import SMALL, Interrupt, Listening, final_state, records
 
-QUICK = {
+QUICK = SMALL | {
     "env_kwargs": "{max_episode_steps: 15}",
     "num_envs": "4",
     "pretrain.updates": "6",
     "warmup.steps": "0",
     "finetune.steps": "0",
-    "pretrain.eval_every": "100",
-    "finetune.eval_every": "100",
     "batch_size": "8",
-    "evaluation.episodes": "2",
-    "checkpoint.every": "10",
-    "tracking.log_every": "5",
-    "tracking.wandb": "off",
-    "threads": "1",
-    "agent.hidden": "[8, 8]",
 }
 WSRL = QUICK | {"agent.sampled_actions": "2", "agent.max_target_actions": "2"}
 ONLINE = WSRL | {"pretrain.updates": "0", "warmup.steps": "16", "finetune.steps": "24", "instruments.every": "8"}

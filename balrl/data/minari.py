@@ -14,7 +14,6 @@ from balrl.data.dataset import Array, Dataset
 from balrl.errors import UserError
 from balrl.spaces import GOAL_KEYS
 
-PREFIX = "minari:"
 Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -44,6 +43,11 @@ class Row:
     @property
     def count(self) -> int:
         return sum(map(len, self.scores))
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether every task has several seeds: an interval over one would look like certainty."""
+        return min(map(len, self.scores)) > 1
 
 
 def on_shared_tasks(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
@@ -90,11 +94,11 @@ def comparison_table(rows: Sequence[Row], metric: str) -> Table:
     for name in ("runs", f"{metric}, IQM", "95 % interval", "P(better than the first)"):
         table.add_column(name, justify="right")
     for row in rows:
-        better = "—" if row.improvement is None else "{:.2f} [{:.2f}, {:.2f}]".format(*row.improvement)
-        one = min(map(len, row.scores)) < 2 or (row.improvement and min(map(len, rows[0].scores)) < 2)
-        interval = "one run" if min(map(len, row.scores)) < 2 else "[{:.1f}, {:.1f}]".format(*row.interval)
-        if one and row.improvement is not None:
-            better = f"{row.improvement[0]:.2f}"
+        interval = "[{:.1f}, {:.1f}]".format(*row.interval) if row.is_repeated else "one run"
+        better = "—"
+        if row.improvement is not None:
+            repeated = row.is_repeated and rows[0].is_repeated
+            better = ("{:.2f} [{:.2f}, {:.2f}]" if repeated else "{:.2f}").format(*row.improvement)
         table.add_row(row.method, str(row.count), f"{row.iqm:.1f}", interval, better)
     return table
 
@@ -127,7 +131,8 @@ def _curve(axis: Axes, runs: Sequence[Run], color: str, label: str) -> None:
     at: dict[int, list[float]] = {}
     for run in runs:
         for record in run.evaluations:
-            at.setdefault(record["step"] - run.switch_step, []).append(record["score"])
+            if record["score"] is not None:
+                at.setdefault(record["step"] - run.switch_step, []).append(record["score"])
     steps = sorted(step for step, scores in at.items() if len(scores) == len(runs))
     axis.plot(steps, [iqm(at[s]) for s in steps], color=color, label=label, linewidth=1.5, marker="o", markersize=2.5)
 
@@ -146,4 +151,4 @@ def _value(run: Run, metric: str) -> float:
         raise UserError(
             f"'{run.path}' has no {metric}: it needs finite scores" + f", {needs.get(metric, '')}".rstrip(", ")
         )
-    return float(np.float64(found))
+    return float(found)
