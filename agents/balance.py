@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
-from balrl.agents.optim import adam, descend
+from balrl.agents.optim import Learner, adam, descend
 from balrl.networks import MLP, Linear, sinusoidal_embedding
 from balrl.policies import normal_log_prob, tanh_log_det
+from balrl.streams import RandomStream
 
 Improvement = Callable[[Tensor], Tensor]
 """Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""
 
 
-class Balance(nn.Module, ABC):
+class Balance(Learner, ABC):
     """Gives every sample its coefficient. Larger always means more improvement, less constraint.
 
     An agent asks for coefficients (`sample` to train, `mode` to act), conditions its policy on them (`condition`), and
@@ -29,12 +30,8 @@ class Balance(nn.Module, ABC):
     embedding_dim: int = 0
     """How much wider the policy's input is than the observation."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.optimizers: dict[str, torch.optim.Adam] = {}
-
     @abstractmethod
-    def sample(self, observations: Tensor, online: bool) -> Tensor:
+    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
         """Return the training coefficients ``[B]``, detached."""
 
     @abstractmethod
@@ -50,7 +47,7 @@ class Balance(nn.Module, ABC):
         """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
 
     @abstractmethod
-    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
         """Take one step towards better coefficients and return what is worth watching."""
 
 
@@ -63,7 +60,7 @@ class ConstantBalance(Balance):
         super().__init__()
         self.coefficient = config.coefficient
 
-    def sample(self, observations: Tensor, online: bool) -> Tensor:
+    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
         return self.mode(observations)
 
     def mode(self, observations: Tensor) -> Tensor:
@@ -75,7 +72,7 @@ class ConstantBalance(Balance):
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         return observations
 
-    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
         return {}
 
 
@@ -104,19 +101,19 @@ class BalanceModel(Balance):
         if config.entropy:
             self.optimizers["balance_temperature"] = adam([self.log_temperature], config.learning_rate)
 
-    def draw(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, observations: Tensor, stream: RandomStream) -> tuple[Tensor, Tensor]:
         """Return reparameterised coefficients ``[B]`` and the log-density ``[B]`` of u, before the affine map."""
         mean = self.mean(self.trunk(observations))
         log_std = self.log_std.clamp(-10, 2)
-        pre_tanh = mean + log_std.exp() * torch.randn_like(mean)
+        pre_tanh = mean + log_std.exp() * stream.normal(*mean.shape, dtype=mean.dtype)
         log_prob = normal_log_prob(pre_tanh, mean, log_std) - tanh_log_det(pre_tanh)
         return self._scale(torch.tanh(pre_tanh).squeeze(-1)), log_prob
 
     @torch.no_grad()
-    def sample(self, observations: Tensor, online: bool) -> Tensor:
+    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
         if online:
-            return self.draw(observations)[0]
-        return self._scale(2 * torch.rand_like(observations[..., 0]) - 1)
+            return self.draw(observations, stream)[0]
+        return self._scale(2 * stream.uniform(*observations.shape[:-1], dtype=observations.dtype) - 1)
 
     def mode(self, observations: Tensor) -> Tensor:
         return self._scale(torch.tanh(self.mean(self.trunk(observations)).squeeze(-1)))
@@ -127,16 +124,18 @@ class BalanceModel(Balance):
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         return torch.cat([observations, sinusoidal_embedding(coefficients, self.embedding_dim)], -1)
 
-    def loss(self, observations: Tensor, improvement: Improvement) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(
+        self, observations: Tensor, improvement: Improvement, stream: RandomStream
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss ``[]``, the entropy ``H = −mean log π_b`` and the drawn coefficients ``[B]``, detached."""
-        coefficients, log_prob = self.draw(observations)
+        coefficients, log_prob = self.draw(observations, stream)
         loss = -improvement(coefficients)
         if self.config.entropy:
             loss = loss + self.log_temperature.detach().exp() * log_prob
         return loss.mean(-1), -log_prob.detach().mean(-1), coefficients.detach()
 
-    def update(self, observations: Tensor, improvement: Improvement) -> dict[str, Tensor]:
-        loss, entropy, coefficients = self.loss(observations, improvement)
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
+        loss, entropy, coefficients = self.loss(observations, improvement, stream)
         descend(self.optimizers["balance"], loss)
         if self.config.entropy:
             temperature_loss = self.log_temperature.exp() * (entropy - self.config.target_entropy)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from balrl.agents.optim import Learner
 from balrl.batch import Batch
 from balrl.config import Config
 from balrl.networks import Normalizer
 from balrl.spaces import SpaceAdapter
+from balrl.streams import RandomStream
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
 
 
-class Agent(nn.Module, ABC):
+class Agent(Learner, ABC):
     """Base of all agents. Knows no environment, no logger and no file.
 
     Args:
@@ -33,6 +35,7 @@ class Agent(nn.Module, ABC):
     """
 
     config_type: ClassVar[type[Config]]
+    clock: Tensor
 
     def __init__(
         self,
@@ -50,19 +53,21 @@ class Agent(nn.Module, ABC):
         self.device = torch.device(device)
         self.spaces = SpaceAdapter(observation_space, action_space)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
+        self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.policy: Any = None
         self.critic: Any = None
         self.balance: Any = None
-        self.optimizers: dict[str, torch.optim.Adam] = {}
         self.phase: Phase = "offline"
         self.phase_updates = 0
         self.phase_length: int | None = None
+        self.register_buffer("clock", torch.zeros((), dtype=torch.int64, device=self.device))
         with torch.device(self.device):
             self._build(self.config)
 
     def set_phase(self, phase: Phase, length: int | None = None) -> None:
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
         self.phase, self.phase_updates, self.phase_length = phase, 0, length
+        self.clock.zero_()
 
     def fields_in(self, phase: Phase) -> tuple[str, ...]:
         """Return the optional fields of `Batch` that updates in a phase need."""
@@ -70,7 +75,7 @@ class Agent(nn.Module, ABC):
 
     def update(self, batch: Batch) -> Metrics:
         """Take one step on B rows and return what is worth watching, as detached scalars on the device."""
-        self.phase_updates += 1
+        self._count()
         return self._update(batch)
 
     def update_utd(self, batch: Batch, utd: int) -> Metrics:
@@ -90,6 +95,16 @@ class Agent(nn.Module, ABC):
             NotImplementedError: for an agent without critics.
         """
         raise NotImplementedError(f"{type(self).__name__} has no critic")
+
+    @property
+    def variant(self) -> tuple[Hashable, ...]:
+        """What an update depends on that is no tensor: while it is the same, so are the update's operations."""
+        return self.phase, self.phase_length, self.phase_updates % (self.balance.every if self.balance else 1)
+
+    def _count(self) -> None:
+        """Count an update, for the host in `phase_updates` and for tensors in `clock`."""
+        self.phase_updates += 1
+        self.clock.add_(1)
 
     @abstractmethod
     def _build(self, c: Any) -> None:
@@ -118,7 +133,7 @@ class Agent(nn.Module, ABC):
             balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
             balance = balance.expand(observations.shape[0])
         inputs = self._acting_inputs(observations, balance)
-        actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs)[0]
+        actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs, self.stream)[0]
         return actions.clamp(-1, 1)
 
     def predict(
@@ -203,7 +218,5 @@ class Agent(nn.Module, ABC):
         for optimizer in self.optimizers.values():
             for parameter in optimizer.param_groups[0]["params"]:
                 stored = slots.get(names[id(parameter)], {})
-                optimizer.state[parameter] = {
-                    key: value.to(parameter.device, torch.float32 if key == "step" else parameter.dtype, copy=True)
-                    for key, value in stored.items()
-                }
+                for key, value in optimizer.state[parameter].items():
+                    value.copy_(stored[key]) if stored else value.zero_()

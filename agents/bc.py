@@ -36,5 +36,5 @@ class BC(Agent):
     def policy_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return the imitation loss of normalised observations ``[B, ·]`` and actions ``[B, ·]`` in [-1, 1]."""
         if isinstance(self.policy, DeterministicPolicy):
-            return (self.policy(observations, dropout=True) - actions).square().mean(-1).mean(-1)
-        return -self.policy.log_prob(observations, actions, dropout=True).mean(-1)
+            return (self.policy(observations, dropout=self.stream) - actions).square().mean(-1).mean(-1)
+        return -self.policy.log_prob(observations, actions, dropout=self.stream).mean(-1)

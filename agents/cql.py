@@ -113,7 +113,7 @@ class CQL(SAC):
     def _sampled_actions(self, observations: Tensor, next_observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions ``[3n, B, action_dim]`` (uniform, from π(s), from π(s')) and log-densities ``[3n, B]``."""
         n, action_dim = self.config.sampled_actions, self.spaces.action_dim
-        uniform = 2 * torch.rand(n, observations.shape[0], action_dim, device=self.device, dtype=observations.dtype) - 1
+        uniform = 2 * self.stream.uniform(n, observations.shape[0], action_dim, dtype=observations.dtype) - 1
         current, current_log = self._sample(self._conditioned(observations), n)
         following, following_log = self._sample(self._next_inputs(next_observations, observations), n)
         uniform_log = torch.full_like(current_log, -action_dim * math.log(2))
@@ -126,4 +126,4 @@ class CQL(SAC):
         """Return the policy's input for the next observations; the balance is theirs, or that of the current ones."""
         if self.config.target_balance == "own":
             return self._conditioned(next_observations)
-        return self.balance.condition(next_observations, self.balance.sample(observations, online=True))
+        return self.balance.condition(next_observations, self.balance.sample(observations, True, self.stream))

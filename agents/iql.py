@@ -47,17 +47,17 @@ class IQL(Agent):
         self.optimizers = {
             "value": adam(self.value.parameters(), c.value_learning_rate),
             **self.balance.optimizers,
-            "policy": adam(self.policy.parameters(), c.policy_learning_rate),
+            "policy": adam(self.policy.parameters(), c.policy_learning_rate, scheduled=True),
             "critic": adam(self.critic.parameters(), c.critic_learning_rate),
         }
 
     def _update(self, batch: Batch) -> Metrics:
         observations = self.normalizer(batch.observations)
-        balance = self.balance.sample(observations, self.phase == "online")
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
         target_q, metrics = self._step_value(observations, batch.actions)
 
         if self.phase_updates % self.balance.every == 0:
-            metrics |= self.balance.update(observations, lambda b: self.improvement(observations, b))
+            metrics |= self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
 
         with torch.no_grad():
             advantages = target_q - self.value(observations)
@@ -95,14 +95,14 @@ class IQL(Agent):
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
-        actions, _ = self.policy.sample(self.balance.condition(observations, balance))
+        actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)
         return self.target_critic(observations, actions).amin(-2)
 
     def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
         weights = (self.balance.weight(balance) * advantages).exp().clamp(max=self.config.max_weight)
         inputs = self.balance.condition(observations, balance)
-        return -(weights * self.policy.log_prob(inputs, actions, dropout=True)).mean(-1)
+        return -(weights * self.policy.log_prob(inputs, actions, dropout=self.stream)).mean(-1)
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
@@ -116,8 +116,9 @@ class IQL(Agent):
         return batch.rewards + self.config.discount * value
 
     def _schedule_policy_learning_rate(self) -> None:
-        scale = 1.0
+        rate = self.optimizers["policy"].param_groups[0]["lr"]
         if self.config.policy_schedule == "cosine" and self.phase == "offline" and self.phase_length:
-            done = min((self.phase_updates - 1) / self.phase_length, 1.0)
-            scale = 0.5 * (1 + math.cos(math.pi * done))
-        self.optimizers["policy"].param_groups[0]["lr"] = scale * self.config.policy_learning_rate
+            done = ((self.clock - 1).to(rate.dtype) / self.phase_length).clamp(max=1)
+            rate.copy_(0.5 * (1 + torch.cos(math.pi * done)) * self.config.policy_learning_rate)
+        else:
+            rate.fill_(self.config.policy_learning_rate)

@@ -1,16 +1,49 @@
-"""Optimiser steps that touch only their own parameters."""
+"""Optimisers: their moments, and steps that touch only their own parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 
-def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
-    """Return Adam (arXiv 1412.6980) in torch's fused form."""
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+class Learner(nn.Module):
+    """A module with optimisers of its own parameters, whose moments are moved and cast with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizers: dict[str, torch.optim.Adam] = {}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        for optimizer in self.optimizers.values():
+            for slots in optimizer.state.values():
+                slots.update({key: fn(value) for key, value in slots.items() if key != "step"})
+        return self
+
+
+def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bool = False) -> torch.optim.Adam:
+    """Return Adam (arXiv 1412.6980) in torch's fused form, its moments there from the start, so that no step differs.
+
+    Args:
+        parameters: to be learned.
+        learning_rate: step size.
+        scheduled: keep the step size in a tensor, ``param_groups[0]["lr"]``, that an update can change.
+    """
+    owned = list(parameters)
+    device = owned[0].device
+    kind = torch.float64 if device.type == "cpu" else torch.float32  # the fused kernels' own
+    rate: Any = torch.tensor(learning_rate, dtype=kind, device=device) if scheduled else learning_rate
+    optimizer = torch.optim.Adam(owned, lr=rate, fused=True, capturable=device.type == "cuda")
+    for parameter in owned:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -59,7 +59,7 @@ class SAC(Agent):
 
         The policy's step sees the critics after their steps, and all rows (or the last B, by `policy_batch`).
         """
-        self.phase_updates += 1
+        self._count()
         return self._step(batch, utd)
 
     def _step(self, batch: Batch, utd: int) -> Metrics:
@@ -79,10 +79,12 @@ class SAC(Agent):
     def update_policy(self, batch: Batch) -> Metrics:
         """Take one step of the balance model where it is due, of the policy and of the temperature."""
         observations = self.normalizer(batch.observations)
-        balance = self.balance.sample(observations, self.phase == "online")
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
         balance_metrics = {}
         if self.phase_updates % self.balance.every == 0:
-            balance_metrics = self.balance.update(observations, lambda b: self.improvement(observations, b))
+            balance_metrics = self.balance.update(
+                observations, lambda b: self.improvement(observations, b), self.stream
+            )
         loss, log_prob = self.policy_loss(observations, balance)
         descend(self.optimizers["policy"], loss)
         descend(self.optimizers["temperature"], self.temperature_loss(log_prob))
@@ -144,7 +146,7 @@ class SAC(Agent):
 
     def _sample(self, inputs: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
         """Return actions in [-1, 1] and log-probabilities; a policy that is not squashed keeps the unclipped ones."""
-        actions, log_prob = self.policy.sample(inputs, count)
+        actions, log_prob = self.policy.sample(inputs, self.stream, count)
         return actions.clamp(-1, 1), log_prob
 
     def _policy_q(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -153,15 +155,16 @@ class SAC(Agent):
 
     def _conditioned(self, observations: Tensor) -> Tensor:
         """Return the policy's input for normalised observations, each with a fresh balance of its own."""
-        return self.balance.condition(observations, self.balance.sample(observations, self.phase == "online"))
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
+        return self.balance.condition(observations, balance)
 
     def _random_members(self, count: int | None) -> Tensor | None:
         """Draw some of the critics; None means all of them."""
         if count is None or count == self.config.critics:
             return None
         if self.config.subset_replacement:
-            return torch.randint(self.config.critics, (count,), device=self.device)
-        return torch.randperm(self.config.critics, device=self.device)[:count]
+            return self.stream.integers(self.config.critics, count)
+        return self.stream.subset(count, self.config.critics)
 
     @staticmethod
     def _make_policy(c: SoftActorCriticConfig, input_dim: int, action_dim: int) -> nn.Module:

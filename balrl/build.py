@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from balrl.data.reference import Reference
     from balrl.display import Display
     from balrl.interaction import Interaction
+    from balrl.parts import Parts
     from balrl.replay import ReplayBuffer, Sampler
     from balrl.returns import MonteCarlo
     from balrl.spaces import SpaceAdapter
-    from balrl.trainer import Parts
 
 BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves")
 
@@ -188,8 +188,9 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
     )
     from balrl.evaluation import evaluate_policy
     from balrl.instruments import SwitchInstruments
+    from balrl.parts import Parts
     from balrl.spaces import SpaceAdapter, space_to_json
-    from balrl.trainer import Parts
+    from balrl.updates import choose_updates
     from balrl.warm_start import read_source, take_over
     from balrl.watchdog import Watchdog
 
@@ -257,8 +258,10 @@ def make_parts(config: TrainConfig, display: Display, stored: Mapping[str, Any] 
         env.close()
         eval_env.close()
 
+    planned = config.pretrain.updates + config.finetune.steps * config.finetune.utd_ratio
     return Parts(
         agent=agent,
+        updates=choose_updates(config.compile, agent, planned, display.notice),
         interaction=interaction,
         offline=offline,
         sampler=sampler,

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from balrl.streams import RandomStream
+
 ORTHOGONAL_GAIN = math.sqrt(2.0)
 
 
@@ -75,7 +77,7 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers, at least one.
         members: leading ensemble axes of every parameter; ``()`` for one network.
         layer_norm: normalise each hidden layer before its ReLU.
-        dropout: probability in [0, 1), applied only where `forward` is told to.
+        dropout: probability in [0, 1), applied only where `forward` is given a stream of random numbers.
     """
 
     def __init__(
@@ -93,14 +95,15 @@ class MLP(nn.Module):
         self.dropout = dropout
         self.output_dim = widths[-1]
 
-    def forward(self, x: Tensor, dropout: bool = False, members: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, dropout: RandomStream | None = None, members: Tensor | None = None) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, members)
             if self.norms is not None:
                 x = self.norms[index](x, members)
             x = F.relu(x)
-            if dropout and self.dropout > 0:
-                x = F.dropout(x, self.dropout)
+            if dropout is not None and self.dropout > 0:
+                kept = dropout.uniform(*x.shape) >= self.dropout
+                x = x * kept / (1 - self.dropout)
         return x
 
 

@@ -1,7 +1,7 @@
 """Stochastic and deterministic policy heads on a multilayer perceptron.
 
 All act in [-1, 1]. Shapes: inputs ``[B, input_dim]``, actions ``[B, action_dim]``, log-probabilities ``[B]``;
-`sample(x, count)` puts an axis of `count` independent draws in front of both.
+`sample(x, stream, count)` puts an axis of `count` independent draws in front of both.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from balrl.networks import MLP, Linear
+from balrl.streams import RandomStream
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -35,8 +36,9 @@ def normal_kl(mean: Tensor, log_std: Tensor, to_mean: Tensor, to_log_std: Tensor
     return (to_log_std - log_std + 0.5 * (squares - 1)).sum(-1)
 
 
-def _noise(mean: Tensor, count: int | None) -> Tensor:
-    return torch.randn_like(mean if count is None else mean.expand(count, *mean.shape))
+def _noise(mean: Tensor, stream: RandomStream, count: int | None) -> Tensor:
+    shape = mean.shape if count is None else (count, *mean.shape)
+    return stream.normal(*shape, dtype=mean.dtype)
 
 
 class GaussianPolicy(nn.Module):
@@ -60,17 +62,17 @@ class GaussianPolicy(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(action_dim))
         self.log_std_range = log_std_range
 
-    def forward(self, x: Tensor, dropout: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, dropout: RandomStream | None = None) -> tuple[Tensor, Tensor]:
         """Return the mean ``[B, action_dim]`` and the log standard deviation ``[action_dim]``."""
         return torch.tanh(self.mean(self.trunk(x, dropout))), self.log_std.clamp(*self.log_std_range)
 
-    def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
+    def log_prob(self, x: Tensor, actions: Tensor, dropout: RandomStream | None = None) -> Tensor:
         return normal_log_prob(actions, *self(x, dropout))
 
-    def sample(self, x: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, Tensor]:
         """Return reparameterised actions and their log-probabilities."""
         mean, log_std = self(x)
-        actions = mean + log_std.exp() * _noise(mean, count)
+        actions = mean + log_std.exp() * _noise(mean, stream, count)
         return actions, normal_log_prob(actions, mean, log_std)
 
     def mode(self, x: Tensor) -> Tensor:
@@ -101,22 +103,22 @@ class TanhGaussianPolicy(nn.Module):
         )
         self.log_std_range = log_std_range
 
-    def forward(self, x: Tensor, dropout: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, dropout: RandomStream | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation before the tanh, each ``[B, action_dim]``."""
         features = self.trunk(x, dropout)
         mean = self.mean(features)
         log_std = self.log_std(features) if isinstance(self.log_std, Linear) else self.log_std.expand_as(mean)
         return mean, log_std.clamp(*self.log_std_range)
 
-    def log_prob(self, x: Tensor, actions: Tensor, dropout: bool = False) -> Tensor:
+    def log_prob(self, x: Tensor, actions: Tensor, dropout: RandomStream | None = None) -> Tensor:
         """Log-density of actions in (-1, 1); those on the border are moved inside by 1e-5 first."""
         pre_tanh = torch.atanh(actions.clamp(-1 + 1e-5, 1 - 1e-5))
         return normal_log_prob(pre_tanh, *self(x, dropout)) - tanh_log_det(pre_tanh)
 
-    def sample(self, x: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, Tensor]:
         """Return reparameterised actions and their log-probabilities."""
         mean, log_std = self(x)
-        pre_tanh = mean + log_std.exp() * _noise(mean, count)
+        pre_tanh = mean + log_std.exp() * _noise(mean, stream, count)
         return torch.tanh(pre_tanh), normal_log_prob(pre_tanh, mean, log_std) - tanh_log_det(pre_tanh)
 
     def mode(self, x: Tensor) -> Tensor:
@@ -137,12 +139,12 @@ class DeterministicPolicy(nn.Module):
         self.trunk = MLP(input_dim, hidden, dropout=dropout)
         self.mean = Linear(self.trunk.output_dim, action_dim)
 
-    def forward(self, x: Tensor, dropout: bool = False) -> Tensor:
+    def forward(self, x: Tensor, dropout: RandomStream | None = None) -> Tensor:
         return torch.tanh(self.mean(self.trunk(x, dropout)))
 
     def mode(self, x: Tensor) -> Tensor:
         return self(x)
 
-    def sample(self, x: Tensor) -> tuple[Tensor, None]:
+    def sample(self, x: Tensor, stream: RandomStream) -> tuple[Tensor, None]:
         """Return the action; it has no density."""
         return self(x), None

@@ -9,8 +9,9 @@ from pathlib import Path
 from pydantic import Field
 
 from balrl.agents.config import AgentConfig
-from balrl.config import RunConfig, dump_yaml, override, parse_yaml, read_config_file, validate
+from balrl.config import RunConfig, override, validate
 from balrl.errors import UserError, did_you_mean
+from balrl.plain_yaml import dump_yaml, parse_yaml, read_config_file
 
 
 class TrainConfig(RunConfig):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.errors import UserError
+from balrl.streams import RandomStream
 
 OPTIONAL_FIELDS = ("mc_returns", "next_actions")
 
@@ -18,15 +19,14 @@ OPTIONAL_FIELDS = ("mc_returns", "next_actions")
 class Sampler(Protocol):
     """Anything that an agent's batches can be drawn from."""
 
-    def sample(self, batch_size: int, batches: int = 1) -> Batch: ...
+    def sample(self, batch_size: int, batches: int = 1, stream: RandomStream | None = None) -> Batch: ...
     def is_ready(self, batch_size: int) -> bool: ...
 
 
 class ReplayBuffer:
     """A ring of transitions in one packed ``[capacity, width]`` float32 tensor on one device.
 
-    One tensor, because a batch is then one gather. Sampling is uniform with replacement from the rows that are there,
-    driven by torch's global generator of the device.
+    One tensor, because a batch is then one gather. Sampling is uniform with replacement from the rows that are there.
 
     Args:
         capacity: rows; the oldest are overwritten when it is full.
@@ -66,6 +66,7 @@ class ReplayBuffer:
         self.storage = torch.zeros(capacity, sum(self._widths), device=self.device)
         self.size = 0
         self.cursor = 0
+        self._filled = torch.zeros((), dtype=torch.int64, device=self.device)  # the size, where updates can see it grow
 
     def __len__(self) -> int:
         return self.size
@@ -78,21 +79,31 @@ class ReplayBuffer:
         self.storage[self.cursor : self.cursor + first] = rows[:first]
         self.storage[: count - first] = rows[first:]
         self.cursor = (self.cursor + count) % self.capacity
-        self.size = min(self.size + count, self.capacity)
+        self._resize(min(self.size + count, self.capacity))
 
     def clear(self) -> None:
         """Forget every row."""
-        self.size = self.cursor = 0
+        self.cursor = 0
+        self._resize(0)
 
     def is_ready(self, batch_size: int) -> bool:
         """Return whether there are as many rows as a batch has."""
         return self.size >= batch_size
 
-    def sample(self, batch_size: int, batches: int = 1) -> Batch:
-        """Draw the rows of `batches` batches, one after another, uniformly and with replacement."""
+    def sample(self, batch_size: int, batches: int = 1, stream: RandomStream | None = None) -> Batch:
+        """Draw the rows of `batches` batches, one after another, uniformly and with replacement.
+
+        Args:
+            batch_size: rows of a batch.
+            batches: how many.
+            stream: where the random numbers come from; torch's global generator if None.
+        """
         if self.size == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        return self.gather(torch.randint(self.size, (batches * batch_size,), device=self.device))
+        rows = batches * batch_size
+        if stream is None:
+            return self.gather(torch.randint(self.size, (rows,), device=self.device))
+        return self.gather(stream.integers(self._filled, rows))
 
     def newest(self, count: int) -> Batch:
         """Return the `count` rows that were added last, the newest last."""
@@ -128,9 +139,13 @@ class ReplayBuffer:
         rows = state["rows"]
         if rows.shape[0] > self.capacity or rows.shape[1] != self.storage.shape[1]:
             raise ValueError(f"stored replay has shape {tuple(rows.shape)}, this buffer {tuple(self.storage.shape)}")
-        self.size = rows.shape[0]
+        self._resize(rows.shape[0])
         self.storage[: self.size] = rows.to(self.device)
         self.cursor = int(state["cursor"])
+
+    def _resize(self, size: int) -> None:
+        self.size = size
+        self._filled.fill_(size)
 
     def _pack(self, batch: Batch) -> Tensor:
         columns = []
@@ -160,18 +175,19 @@ class MixedReplay:
         """Return whether there are as many online rows as a batch takes."""
         return len(self.online) >= batch_size - round(self.offline_ratio * batch_size)
 
-    def sample(self, batch_size: int, batches: int = 1) -> Batch:
+    def sample(self, batch_size: int, batches: int = 1, stream: RandomStream | None = None) -> Batch:
         """Draw the rows of `batches` batches, one after another, each with its share of offline rows."""
-        drawn = [self._sample_one(batch_size) for _ in range(batches)]
+        drawn = [self._sample_one(batch_size, stream) for _ in range(batches)]
         return drawn[0] if batches == 1 else reduce(Batch.join, drawn)
 
-    def _sample_one(self, batch_size: int) -> Batch:
+    def _sample_one(self, batch_size: int, stream: RandomStream | None) -> Batch:
         offline_rows = round(self.offline_ratio * batch_size)
         if offline_rows == 0:
-            return self.online.sample(batch_size)
+            return self.online.sample(batch_size, 1, stream)
         if offline_rows == batch_size:
-            return self.offline.sample(batch_size)
-        return self.offline.sample(offline_rows).join(self.online.sample(batch_size - offline_rows))
+            return self.offline.sample(batch_size, 1, stream)
+        offline = self.offline.sample(offline_rows, 1, stream)
+        return offline.join(self.online.sample(batch_size - offline_rows, 1, stream))
 
 
 def check_memory(needed: int, device: torch.device) -> None:

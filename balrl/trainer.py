@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,61 +24,17 @@ from balrl.checkpoint import (
     write_json,
 )
 from balrl.config import RunConfig
-from balrl.display import Display
-from balrl.evaluation import Evaluation
-from balrl.instruments import Measurable, SwitchInstruments
-from balrl.interaction import Interaction
+from balrl.parts import Parts
 from balrl.progress import PHASES, Progress
-from balrl.replay import ReplayBuffer, Sampler
 from balrl.rollout import Step
+from balrl.tracing import Metrics
 from balrl.tracking import Tracker
-from balrl.watchdog import Watchdog
 
 INTERACTION = ("replay", "episodes", "collector", "environment")
 SPARSER = 10
 """How much rarer measurements become after the dense part."""
 
-Metrics = dict[str, Tensor]
 Outcome = Literal["finished", "interrupted", "diverged"]
-
-
-class Trainable(Measurable, Protocol):
-    """What the trainer needs of an agent."""
-
-    device: torch.device
-
-    def update(self, batch: Batch) -> Metrics: ...
-    def update_utd(self, batch: Batch, utd: int) -> Metrics: ...
-    def update_critic(self, batch: Batch) -> Metrics: ...
-    def set_phase(self, phase: Any, length: int | None = None) -> None: ...
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any: ...
-    def optimizer_state(self) -> dict[str, Tensor]: ...
-    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
-    def progress(self) -> dict[str, Any]: ...
-    def load_progress(self, progress: Mapping[str, Any]) -> None: ...
-
-
-@dataclass
-class Parts:
-    """What a run is made of; `build` puts it together.
-
-    `offline` serves pre-training, `interaction` fills the replay online, `sampler` is what fine-tuning draws from, and
-    `identity` (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each
-    can be read alone.
-    """
-
-    agent: Trainable
-    interaction: Interaction | None
-    offline: ReplayBuffer | None
-    sampler: Sampler | None
-    instruments: SwitchInstruments
-    watchdog: Watchdog
-    evaluate: Callable[[], Evaluation]
-    display: Display
-    identity: dict[str, Any]
-    close: Callable[[], None]
 
 
 class Trainer:
@@ -103,6 +59,7 @@ class Trainer:
             "warmup": self._warmup_step,
             "finetune": self._finetune_step,
         }
+        self._utd = config.finetune.policy_every or max(1, round(config.finetune.utd_ratio))
         self._phase_entered = False
         self._clock = time.perf_counter()
 
@@ -212,13 +169,19 @@ class Trainer:
             self.save(f"{p.step:010d}-end-{ended}")
 
     def _pretrain_step(self) -> Metrics:
-        assert self.parts.offline is not None
-        metrics = self.parts.agent.update(self.parts.offline.sample(self.config.batch_size))
-        p = self.progress
-        p.phase_steps += 1
-        p.pretrain_updates += 1
-        p.updates += 1
+        p, c, parts = self.progress, self.config, self.parts
+        events = (c.tracking.log_every, c.pretrain.eval_every, c.checkpoint.every)
+        count = min(parts.updates.block, c.pretrain.updates - p.phase_steps, *(e - p.phase_steps % e for e in events))
+        metrics = parts.updates.run(self._update_offline, "offline", count)
+        p.phase_steps += count
+        p.pretrain_updates += count
+        p.updates += count
         return metrics
+
+    def _update_offline(self) -> Metrics:
+        assert self.parts.offline is not None
+        agent = self.parts.agent
+        return agent.update(self.parts.offline.sample(self.config.batch_size, 1, agent.stream))
 
     def _warmup_step(self) -> Metrics:
         c, parts = self.config, self.parts
@@ -245,18 +208,24 @@ class Trainer:
             return {}
         if not parts.instruments.marked:
             parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
-        utd = c.policy_every or max(1, round(c.utd_ratio))
+        update, name = (self._update_critics, "critics") if critic_only else (self._update_online, "online")
+        due = int((p.pending_updates + 1e-9) // self._utd)
+        p.pending_updates -= due * self._utd
+        p.updates += due * self._utd
+        return parts.updates.run(update, name, due)
+
+    def _update_online(self) -> Metrics:
+        return self.parts.agent.update_utd(self._sample_online(), self._utd)
+
+    def _update_critics(self) -> Metrics:
         metrics: Metrics = {}
-        while p.pending_updates >= utd - 1e-9:
-            batch = parts.sampler.sample(self.config.batch_size, utd)
-            if critic_only:
-                for part in batch.split(utd):
-                    metrics |= parts.agent.update_critic(part)
-            else:
-                metrics |= parts.agent.update_utd(batch, utd)
-            p.pending_updates -= utd
-            p.updates += utd
+        for part in self._sample_online().split(self._utd):
+            metrics |= self.parts.agent.update_critic(part)
         return metrics
+
+    def _sample_online(self) -> Batch:
+        assert self.parts.sampler is not None
+        return self.parts.sampler.sample(self.config.batch_size, self._utd, self.parts.agent.stream)
 
     def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
         """Take one vector step; return the number of transitions that it made."""
@@ -306,6 +275,7 @@ class Trainer:
         self.progress.findings, self.progress.rollbacks = findings, rollbacks
         self.tracker.rewind(state["metrics_offset"])
         torch.manual_seed(c.seed + 1_000_003 * rollbacks)
+        self.parts.agent.stream.reseed(c.seed + 1_000_003 * rollbacks)
         display.notice(
             f"rolled back from step {came_from:,} to {self.progress.step:,} with new random numbers "
             f"({rollbacks} of at most {c.watchdog.max_rollbacks})" + ("" if exact else "; running episodes restart")

@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
-from balrl.config import dump_yaml, field_names, override, parse_yaml
+from balrl.config import field_names, override
 from balrl.errors import UserError
+from balrl.plain_yaml import dump_yaml, parse_yaml
 from balrl.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
 
 DOMAINS = ("point-maze", "locomotion", "adroit", "antmaze", "kitchen")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balrl.networks import MLP, Normalizer, QEnsemble, Value, polyak_update, sinusoidal_embedding
+from balrl.streams import RandomStream
 
 
 def test_one_network_equals_the_formula() -> None:
@@ -56,7 +57,10 @@ def test_dropout_only_where_asked_for() -> None:
     mlp = MLP(4, (64,), dropout=0.5)
     x = torch.randn(3, 4)
     torch.testing.assert_close(mlp(x), mlp(x))
-    assert not torch.equal(mlp(x, dropout=True), mlp(x, dropout=True))
+    stream = RandomStream(0)
+    assert not torch.equal(mlp(x, dropout=stream), mlp(x, dropout=stream))
+    many = torch.stack([mlp(x, dropout=stream) for _ in range(2_000)])
+    torch.testing.assert_close(many.mean(0), mlp(x), rtol=0, atol=0.25)
 
 
 def test_embedding_is_the_paper_s() -> None:

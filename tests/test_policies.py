@@ -4,8 +4,10 @@ import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
+from balrl.streams import RandomStream
 
 X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+STREAM = RandomStream(0)
 
 
 def test_gaussian_log_probability_is_torch_s() -> None:
@@ -20,7 +22,7 @@ def test_squashed_log_probability_is_torch_s() -> None:
     policy = TanhGaussianPolicy(3, 2, (8,)).double()
     mean, log_std = policy(X)
     reference = TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1), [TanhTransform(cache_size=1)])
-    actions, log_prob = policy.sample(X)
+    actions, log_prob = policy.sample(X, STREAM)
     torch.testing.assert_close(log_prob, reference.log_prob(actions), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(policy.log_prob(X, actions), log_prob, rtol=1e-4, atol=1e-4)
 
@@ -32,7 +34,7 @@ def test_squashed_log_probability_is_finite_on_the_border() -> None:
 
 def test_samples_carry_gradients_and_modes_do_not_vary() -> None:
     for policy in (GaussianPolicy(3, 2, (8,)), TanhGaussianPolicy(3, 2, (8,))):
-        actions, _ = policy.sample(X.float())
+        actions, _ = policy.sample(X.float(), STREAM)
         assert actions.requires_grad
         assert torch.equal(policy.mode(X.float()), policy.mode(X.float()))
         assert policy.mode(X.float()).abs().max() <= 1
@@ -44,6 +46,6 @@ def test_monte_carlo_moments_of_gaussian_samples() -> None:
     policy = GaussianPolicy(3, 2, (8,))
     policy.log_std.data = torch.tensor([-1.0, 0.5])
     x = X[:1].float().expand(40_000, -1)
-    actions, _ = policy.sample(x)
+    actions, _ = policy.sample(x, STREAM)
     torch.testing.assert_close(actions.mean(0), policy.mode(x)[0], rtol=0, atol=0.03)
     torch.testing.assert_close(actions.std(0), torch.tensor([-1.0, 0.5]).exp(), rtol=0.02, atol=0)

@@ -37,7 +37,7 @@ def test_weights_in(trained: Path) -> None:
     config, tensors = read_sac_zip(trained)
     assert (config.hidden, config.critic_hidden, config.critics) == ((16, 12), (10,), 2)
     agent = SAC(*SPACES, config)
-    agent.load_state_dict(tensors)
+    agent.load_state_dict(agent.state_dict() | tensors)
     model = sb3.SAC.load(trained, device="cpu")
     observations = np.random.default_rng(0).uniform(-2, 2, (200, 3)).astype(np.float32)
     wanted, _ = model.predict(observations, deterministic=True)
@@ -95,7 +95,7 @@ def test_policy_out(tmp_path: Path) -> None:
     torch.testing.assert_close(q, agent.q_values(inputs, actions), rtol=1e-4, atol=1e-4)
     assert model.log_ent_coef.item() == pytest.approx(np.log(0.3))
     again = SAC(*SPACES, read_sac_zip(tmp_path / "out.zip")[0])
-    again.load_state_dict(read_sac_zip(tmp_path / "out.zip")[1])
+    again.load_state_dict(again.state_dict() | read_sac_zip(tmp_path / "out.zip")[1])
     np.testing.assert_allclose(again.predict(observations, deterministic=True)[0], wanted, atol=1e-5)
     model.set_env(env)
     model.learn(5)  # it is a whole model: stable-baselines3 trains on

@@ -181,7 +181,8 @@ def test_phases_do_what_they_say(whole_run: Path) -> None:
     checkpoints = whole_run / "checkpoints"
     before, after = (checkpoints / name for name in ("0000000012-end-pretrain", "0000000032-end-warmup"))
     for key, value in load_tensors(before, "agent").items():
-        assert torch.equal(load_tensors(after, "agent")[key], value), f"{key} changed in the warm-up"
+        if key.split(".")[0] not in ("clock", "stream"):
+            assert torch.equal(load_tensors(after, "agent")[key], value), f"{key} changed in the warm-up"
     assert load_tensors(after, "replay")["rows"].shape[0] == 20  # no logged transition among them
     end = load_state(checkpoints / "0000000072-end-finetune")["progress"]
     assert (end["updates"], end["env_steps"], end["phase"]) == (12 + 40, 60, "done")

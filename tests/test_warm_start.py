@@ -81,6 +81,8 @@ def test_every_combination(pretrained: Path, tmp_path: Path, parts: str, warmup:
             continue
         part = "critic" if "critic" in key else "policy"
         carried = part in parts and not key.startswith("normalizer")
+        if key.split(".")[0] in ("clock", "stream"):
+            continue
         same = torch.equal(value, source[key])
         constant = key.endswith("bias") or "norms" in key  # these start alike in every network
         assert same if carried else (not same or constant or key.startswith("normalizer")), key
@@ -133,7 +135,8 @@ def test_one_run_does_it_all(tmp_path: Path) -> None:
     settings = WSRL | {"warmup.steps": "10", "finetune.steps": "20", "num_envs": "4"}
     result = balrl.train(config("wsrl", settings), tmp_path / "run")
     before, after = tensors(tmp_path / "run", "end-pretrain"), tensors(tmp_path / "run", "end-warmup")
-    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    counts = ("clock", "stream")
+    assert all(torch.equal(value, after[key]) for key, value in before.items() if key.split(".")[0] not in counts)
     warmed = next((tmp_path / "run" / "checkpoints").glob("*-end-warmup"))
     assert load_tensors(warmed, "replay")["rows"].shape[0] == 12  # ceil(10 / 4) · 4, and nothing logged
     assert load_state(warmed)["progress"]["env_steps"] == 12
@@ -175,12 +178,13 @@ def test_tensor_for_tensor_with_moments_or_without() -> None:
     source = source_of(c)
     agent = agent_of(SACConfig(hidden=(8,), critics=3))
     [line] = take_over(agent, source, InitConfig())
-    assert all(torch.equal(v, source.tensors[k]) for k, v in agent.state_dict().items())
-    assert agent.optimizer_state().keys() == source.moments.keys()
+    taken = [key for key in agent.state_dict() if key.split(".")[0] not in ("clock", "stream")]
+    assert all(torch.equal(agent.state_dict()[key], source.tensors[key]) for key in taken)
+    assert all(torch.equal(value, source.moments[key]) for key, value in agent.optimizer_state().items())
     assert "optimisers carried" in line
     agent = agent_of(SACConfig(hidden=(8,), critics=3))
     [line] = take_over(agent, source, InitConfig(optimizers="fresh"))
-    assert agent.optimizer_state() == {}
+    assert not any(value.any() for value in agent.optimizer_state().values())
     assert "optimisers start fresh" in line
 
 
@@ -237,7 +241,7 @@ def test_iql_becomes_soft_actor_critic(fill: str, family: bool) -> None:
     if fill == "replicate":
         assert gap["critic"].std() > 0
         assert torch.allclose(gap["critic"], gap["target_critic"], atol=1e-3)
-    assert agent.optimizer_state() == {}
+    assert not any(value.any() for value in agent.optimizer_state().values())
     for words in (
         "V dropped",
         "temperature, optimisers start fresh" if fill != "fresh" else "temperature",

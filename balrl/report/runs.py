@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balrl.config import parse_yaml
 from balrl.errors import UserError
+from balrl.plain_yaml import parse_yaml
 from balrl.tracking import read_metrics
 
 IRRELEVANT = ("seed", "device", "threads", "tracking", "checkpoint", "evaluation", "instruments")

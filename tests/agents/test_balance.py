@@ -12,6 +12,9 @@ from torch.distributions import Normal
 
 from balrl.agents.balance import BalanceModel, ConstantBalance, make_balance
 from balrl.agents.config import FixedBalance, IQLConfig, StateAdaptiveBalance
+from balrl.streams import RandomStream
+
+STREAM = RandomStream(0)
 
 
 def model(low: float = 1.0, high: float = 5.0, **config: object) -> BalanceModel:
@@ -24,10 +27,10 @@ def test_balances_stay_in_their_range(low: float, width: float, seed: int) -> No
     balance = model(low, low + width)
     observations = 100 * torch.randn(50, 3, dtype=torch.float64)
     for values in (
-        balance.sample(observations, online=False),
-        balance.sample(observations, online=True),
+        balance.sample(observations, online=False, stream=STREAM),
+        balance.sample(observations, online=True, stream=STREAM),
         balance.mode(observations),
-        balance.draw(observations)[0],
+        balance.draw(observations, STREAM)[0],
     ):
         assert values.shape == (50,)
         assert (values >= low - 1e-9).all()
@@ -43,10 +46,10 @@ def test_the_affine_map_is_the_paper_s_and_never_negative() -> None:
 def test_offline_balances_are_uniform_and_fresh() -> None:
     balance = model()
     observations = torch.zeros(20_000, 3, dtype=torch.float64)
-    values = balance.sample(observations, online=False)
+    values = balance.sample(observations, online=False, stream=STREAM)
     assert values.mean().item() == pytest.approx(3.0, abs=0.03)
     assert values.var().item() == pytest.approx(16 / 12, abs=0.03)
-    assert not torch.equal(values, balance.sample(observations, online=False))
+    assert not torch.equal(values, balance.sample(observations, online=False, stream=STREAM))
     assert not values.requires_grad
 
 
@@ -54,7 +57,7 @@ def test_log_density_is_that_of_u_before_the_map() -> None:
     balance = model(2.0, 7.0)
     balance.log_std.data.fill_(-0.3)
     observations = torch.randn(9, 3, dtype=torch.float64)
-    beta, log_prob = balance.draw(observations)
+    beta, log_prob = balance.draw(observations, STREAM)
     u = 2 * (beta - 2.0) / 5.0 - 1
     mean = balance.mean(balance.trunk(observations)).squeeze(-1)
     expected = Normal(mean, math.exp(-0.3)).log_prob(torch.atanh(u)) - torch.log(1 - u**2)
@@ -66,10 +69,10 @@ def test_loss(entropy: bool) -> None:
     balance = model(entropy=entropy)
     balance.log_temperature.data.fill_(0.4)
     observations = torch.randn(7, 3, dtype=torch.float64)
-    torch.manual_seed(5)
-    beta, log_prob = balance.draw(observations)
-    torch.manual_seed(5)
-    loss, h, _ = balance.loss(observations, lambda b: -((b - 2) ** 2))
+    STREAM.reseed(5)
+    beta, log_prob = balance.draw(observations, STREAM)
+    STREAM.reseed(5)
+    loss, h, _ = balance.loss(observations, lambda b: -((b - 2) ** 2), STREAM)
     terms = [
         (math.exp(0.4) * lp if entropy else 0.0) + (b - 2) ** 2
         for b, lp in zip(beta.tolist(), log_prob.tolist(), strict=True)
@@ -83,7 +86,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
     for log_std, direction in ((0.0, -1), (-6.0, 1)):
         balance = model(learning_rate=1e-2)
         balance.log_std.data.fill_(log_std)
-        balance.update(torch.randn(64, 3, dtype=torch.float64), lambda b: 0 * b)
+        balance.update(torch.randn(64, 3, dtype=torch.float64), lambda b: 0 * b, STREAM)
         assert math.copysign(1, balance.log_temperature.item()) == direction
 
 
@@ -91,7 +94,7 @@ def test_the_model_learns_where_improvement_pays() -> None:
     balance = BalanceModel(StateAdaptiveBalance(1.0, 5.0, hidden=(32,), learning_rate=3e-3, entropy=False), 1)
     for _ in range(600):
         observations = 2 * torch.rand(64, 1) - 1
-        balance.update(observations, lambda b, o=observations: torch.sign(o[:, 0]) * b)
+        balance.update(observations, lambda b, o=observations: torch.sign(o[:, 0]) * b, STREAM)
     chosen = balance.mode(torch.tensor([[-0.8], [0.8]]))
     assert chosen[0] < 1.5
     assert chosen[1] > 4.5
@@ -101,9 +104,9 @@ def test_a_fixed_balance_conditions_on_nothing_and_learns_nothing() -> None:
     balance = make_balance(FixedBalance(2.5), 3)
     assert isinstance(balance, ConstantBalance)
     observations = torch.randn(4, 3)
-    assert balance.sample(observations, online=True).tolist() == [2.5] * 4
+    assert balance.sample(observations, online=True, stream=STREAM).tolist() == [2.5] * 4
     assert balance.condition(observations, balance.mode(observations)) is observations
-    assert balance.update(observations, lambda b: b) == {}
+    assert balance.update(observations, lambda b: b, STREAM) == {}
     assert not list(balance.parameters())
 
 

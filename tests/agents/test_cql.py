@@ -11,6 +11,7 @@ import torch
 
 from balrl.agents import CQL, SAC, CQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
+from balrl.streams import RandomStream
 from tests.agents import reference
 from tests.conftest import random_batch
 
@@ -27,14 +28,14 @@ def make(cls: Any = CQL, **config: object) -> Any:
 
 def drawn(agent: CQL, b: Batch, seed: int, members: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the sampled actions ``[3N, B, 2]``, their log-densities, and Q ``[members, 3N, B]`` by hand."""
-    torch.manual_seed(seed)
-    chosen = torch.randperm(agent.config.critics)[:members].numpy() if members else np.arange(agent.config.critics)
-    uniform = 2 * torch.rand(N, ROWS, 2, dtype=torch.float64).numpy() - 1
+    agent.stream.reseed(seed)
+    chosen = agent.stream.subset(members, agent.config.critics).numpy() if members else np.arange(agent.config.critics)
+    uniform = 2 * agent.stream.uniform(N, ROWS, 2, dtype=torch.float64).numpy() - 1
     here, here_log = reference.tanh_gaussian(
-        agent.policy, b.observations.numpy(), torch.randn(N, ROWS, 2, dtype=torch.float64).numpy()
+        agent.policy, b.observations.numpy(), agent.stream.normal(N, ROWS, 2, dtype=torch.float64).numpy()
     )
     there, there_log = reference.tanh_gaussian(
-        agent.policy, b.next_observations.numpy(), torch.randn(N, ROWS, 2, dtype=torch.float64).numpy()
+        agent.policy, b.next_observations.numpy(), agent.stream.normal(N, ROWS, 2, dtype=torch.float64).numpy()
     )
     actions = np.concatenate([uniform, here, there])
     logs = np.concatenate([np.full((N, ROWS), math.log(0.5**2)), here_log, there_log])
@@ -57,7 +58,7 @@ def test_penalty_with_importance_sampling(temperature: float) -> None:
     agent, b = make(critics=3, penalty_temperature=temperature), random_batch(ROWS, dtype=torch.float64)
     _, logs, q = drawn(agent, b, seed=7)
     data_q = reference.q_values(agent.critic, b.observations.numpy(), b.actions.numpy())
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     assert agent.penalty(b).item() == pytest.approx(penalty(q, logs, data_q, temperature), rel=1e-9)
 
 
@@ -71,17 +72,17 @@ def test_penalty_without_importance_sampling() -> None:
         for row in range(ROWS):
             terms = [*(math.exp(q[member, k, row] / 2) for k in range(3 * N)), math.exp(data_q[member, row] / 2)]
             expected += 2 * (math.log(sum(terms)) - math.log(3 * N + 1)) - data_q[member, row]
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     assert agent.penalty(b).item() == pytest.approx(expected / (2 * ROWS), rel=1e-9)
 
 
 def test_penalty_on_some_members_leaves_the_expected_loss_as_it_is() -> None:
     agent, b = make(critics=5, penalty_members=2), random_batch(ROWS, dtype=torch.float64)
     _, logs, q = drawn(agent, b, seed=7, members=2)
-    torch.manual_seed(7)
-    chosen = torch.randperm(5)[:2].numpy()
+    agent.stream.reseed(7)
+    chosen = agent.stream.subset(2, 5).numpy()
     data_q = reference.q_values(agent.critic, b.observations.numpy(), b.actions.numpy())[chosen]
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     found = agent.penalty(b)
     assert found.item() == pytest.approx(penalty(q, logs, data_q), rel=1e-9)
     gradient = torch.autograd.grad(found, agent.critic.head.bias)[0]
@@ -90,10 +91,10 @@ def test_penalty_on_some_members_leaves_the_expected_loss_as_it_is() -> None:
 
 def test_the_loss_is_the_temporal_difference_plus_alpha_times_the_penalty_of_every_member() -> None:
     agent, b = make(critics=3, alpha=2.0), random_batch(ROWS, dtype=torch.float64)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     difference, _ = SAC.critic_loss(agent, b)
     expected = difference + 2.0 * 3 * agent.penalty(b)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     loss, metrics = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     assert metrics["critic/alpha"].item() == 2.0
@@ -108,10 +109,10 @@ def test_a_learned_alpha_rises_while_the_penalty_exceeds_the_gap() -> None:
         gradient = torch.autograd.grad(agent.alpha_loss(torch.tensor(value)), agent.raw_alpha)[0]
         assert gradient.item() * direction < 0, before
     b = random_batch(ROWS, dtype=torch.float64)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     difference, _ = SAC.critic_loss(agent, b)
     expected = difference + agent.alpha().detach() * 2 * (agent.penalty(b) - 0.8)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     loss, _ = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     old = agent.raw_alpha.item()
@@ -132,21 +133,21 @@ def test_the_jax_releases_form_of_alpha() -> None:
 def test_the_target_takes_the_best_of_several_next_actions(backup_entropy: bool) -> None:
     agent = make(critics=3, max_target_actions=4, backup_entropy=backup_entropy)
     b = random_batch(ROWS, dtype=torch.float64)
-    torch.manual_seed(7)
-    noise = torch.randn(4, ROWS, 2, dtype=torch.float64).numpy()
+    agent.stream.reseed(7)
+    noise = agent.stream.normal(4, ROWS, 2, dtype=torch.float64).numpy()
     actions, logs = reference.tanh_gaussian(agent.policy, b.next_observations.numpy(), noise)
     q = np.stack([reference.q_values(agent.target_critic, b.next_observations.numpy(), a).min(0) for a in actions])
     best = q.argmax(0)
     expected = q.max(0) - (logs[best, np.arange(ROWS)] if backup_entropy else 0.0)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     found = agent.next_value(b.next_observations, b.observations, None)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
     agent.set_phase("online")  # one action again
-    torch.manual_seed(7)
-    noise = torch.randn(ROWS, 2, dtype=torch.float64).numpy()
+    agent.stream.reseed(7)
+    noise = agent.stream.normal(ROWS, 2, dtype=torch.float64).numpy()
     action, log = reference.tanh_gaussian(agent.policy, b.next_observations.numpy(), noise)
     q = reference.q_values(agent.target_critic, b.next_observations.numpy(), action).min(0)
-    torch.manual_seed(7)
+    agent.stream.reseed(7)
     single = agent.next_value(b.next_observations, b.observations, None)
     np.testing.assert_allclose(single.numpy(), q - (log if backup_entropy else 0.0), rtol=1e-9)
 
@@ -157,9 +158,9 @@ def test_without_its_penalty_online_it_is_soft_actor_critic() -> None:
     sac.load_state_dict(cql.state_dict())
     for agent in (cql, sac):
         agent.set_phase("online")
-        torch.manual_seed(3)
         for seed in range(3):
             torch.manual_seed(seed)
+            agent.stream.reseed(seed)
             agent.update_utd(random_batch(8, dtype=torch.float64), 2)
     for (name, x), y in zip(cql.state_dict().items(), sac.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-14, msg=lambda m, n=name: f"{n}: {m}")
@@ -173,9 +174,9 @@ def test_every_state_that_needs_an_action_gets_its_balance(target_balance: str) 
     seen: list[tuple[str, bool]] = []
     original = agent.balance.sample
 
-    def watch(observations: torch.Tensor, online: bool) -> torch.Tensor:
+    def watch(observations: torch.Tensor, online: bool, stream: RandomStream) -> torch.Tensor:
         seen.append(("s" if torch.equal(observations, b.observations) else "s'", online))
-        return original(observations, online)
+        return original(observations, online, stream)
 
     agent.balance.sample = watch
     agent.update(b)
@@ -192,12 +193,14 @@ def test_a_narrow_family_is_the_base_algorithm() -> None:
     weight[:3], weight[3:] = state.pop("policy.trunk.layers.0.weight"), 0.0
     family.load_state_dict(state, strict=False)
     b = random_batch(ROWS, dtype=torch.float64)
-    plain.balance.sample = lambda o, online: torch.rand_like(o[..., 0]).mul(0).add(1)  # the same draws
+    plain.balance.sample = lambda o, online, stream: (
+        stream.uniform(*o.shape[:-1], dtype=o.dtype).mul(0).add(1)
+    )  # the same draws
     found = []
     for agent in (plain, family):
-        torch.manual_seed(1)
+        agent.stream.reseed(1)
         critic, _ = agent.critic_loss(b)
-        torch.manual_seed(2)
+        agent.stream.reseed(2)
         policy, _ = agent.policy_loss(b.observations, torch.ones(ROWS, dtype=torch.float64))
         found.append((critic.item(), policy.item()))
     assert found[0] == pytest.approx(found[1], rel=1e-9)

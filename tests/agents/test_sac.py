@@ -26,8 +26,8 @@ def make(**config: object) -> SAC:
 
 def sampled(agent: SAC, observations: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw the action that the agent will draw under this seed, and its log-probability, by hand."""
-    torch.manual_seed(seed)
-    noise = torch.randn(len(observations), 2, dtype=torch.float64).numpy()
+    agent.stream.reseed(seed)
+    noise = agent.stream.normal(len(observations), 2, dtype=torch.float64).numpy()
     return reference.tanh_gaussian(agent.policy, observations.numpy(), noise)
 
 
@@ -42,21 +42,21 @@ def test_critic_loss(backup_entropy: bool) -> None:
         soft = next_q[i] - (0.3 * log_prob[i] if backup_entropy else 0.0)
         target = b.rewards[i].item() + (0.0 if b.terminated[i] else 0.99 * soft)
         expected += sum((target - q[member, i]) ** 2 for member in range(3)) / 6
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     loss, _ = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_redq_s_target_is_the_minimum_over_a_random_subset() -> None:
     agent, b = make(critics=5, target_subset=2, backup_entropy=False), random_batch(6, dtype=torch.float64)
-    torch.manual_seed(4)
-    subset = torch.randperm(5)[:2].numpy()
-    noise = torch.randn(6, 2, dtype=torch.float64).numpy()
+    agent.stream.reseed(4)
+    subset = agent.stream.subset(2, 5).numpy()
+    noise = agent.stream.normal(6, 2, dtype=torch.float64).numpy()
     actions, _ = reference.tanh_gaussian(agent.policy, b.next_observations.numpy(), noise)
     next_q = reference.q_values(agent.target_critic, b.next_observations.numpy(), actions)[subset].min(0)
     target = b.rewards.numpy() + 0.99 * np.where(b.terminated.numpy(), 0, next_q)
     q = reference.q_values(agent.critic, b.observations.numpy(), b.actions.numpy())
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     assert agent.critic_loss(b)[0].item() == pytest.approx(((target - q) ** 2).mean(1).sum(), rel=1e-9)
 
 
@@ -76,7 +76,7 @@ def test_the_policy_can_follow_the_mean_of_the_members() -> None:
     agent, b = make(critics=3, policy_q="mean"), random_batch(6, dtype=torch.float64)
     actions, log_prob = sampled(agent, b.observations, seed=4)
     q = reference.q_values(agent.critic, b.observations.numpy(), actions).mean(0)
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     loss, _ = agent.policy_loss(b.observations, torch.ones(6, dtype=torch.float64))
     assert loss.item() == pytest.approx(np.mean(0.3 * log_prob - q), rel=1e-9)
 
@@ -85,15 +85,8 @@ def test_the_policy_can_follow_the_mean_of_the_members() -> None:
 def test_utd_takes_critic_steps_on_parts_and_one_policy_step(policy_batch: str) -> None:
     agent = make(critics=3, target_subset=2, policy_batch=policy_batch)
     by_hand, b = copy.deepcopy(agent), random_batch(12, dtype=torch.float64)
-    by_hand.optimizers = SAC(*SPACES, agent.config).double().optimizers  # replaced below: theirs own other parameters
-    names = {"critic": by_hand.critic, "policy": by_hand.policy}
-    by_hand.optimizers = {
-        **{key: torch.optim.Adam(module.parameters(), lr=3e-4) for key, module in names.items()},
-        "temperature": torch.optim.Adam([by_hand.log_temperature], lr=3e-4),
-    }
-    torch.manual_seed(2)
     agent.update_utd(b, 3)
-    torch.manual_seed(2)
+    by_hand._count()
     for start in (0, 4, 8):
         by_hand.update_critic(b.rows(torch.arange(start, start + 4)))
     by_hand.update_policy(b if policy_batch == "all" else b.rows(torch.arange(8, 12)))
@@ -105,13 +98,13 @@ def test_utd_takes_critic_steps_on_parts_and_one_policy_step(policy_batch: str) 
 def test_a_policy_that_is_not_squashed_is_clipped_and_keeps_its_density() -> None:
     agent, b = make(policy="gaussian", log_std_range=(-5.0, 2.0)), random_batch(6, dtype=torch.float64)
     agent.policy.log_std.data.fill_(1.0)
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     mean, log_std = agent.policy(b.observations)
-    raw = (mean + log_std.exp() * torch.randn_like(mean)).detach()
+    raw = (mean + log_std.exp() * agent.stream.normal(6, 2, dtype=torch.float64)).detach()
     assert (raw.abs() > 1).any()
     q = reference.q_values(agent.critic, b.observations.numpy(), raw.clamp(-1, 1).numpy()).min(0)
     log_prob = reference.gaussian_log_prob(agent.policy, b.observations.numpy(), raw.numpy())
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     loss, returned = agent.policy_loss(b.observations, torch.ones(6, dtype=torch.float64))
     assert loss.item() == pytest.approx(np.mean(0.3 * log_prob - q), rel=1e-9)
     np.testing.assert_allclose(returned.numpy(), log_prob, rtol=1e-9)
@@ -123,7 +116,7 @@ def test_policy_loss_weighs_q_with_the_balance() -> None:
     actions, log_prob = sampled(agent, b.observations, seed=4)
     q = reference.q_values(agent.critic, b.observations.numpy(), actions).min(0)
     expected = np.mean(0.3 * log_prob - balance * q)
-    torch.manual_seed(4)
+    agent.stream.reseed(4)
     loss, returned = agent.policy_loss(b.observations, torch.from_numpy(balance))
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     np.testing.assert_allclose(returned.numpy(), log_prob, rtol=1e-9)
@@ -141,9 +134,7 @@ def test_temperature_loss() -> None:
 def test_one_update_moves_the_critics_before_the_policy_and_the_targets_last() -> None:
     agent, b = make(polyak=0.1), random_batch(6, dtype=torch.float64)
     old = copy.deepcopy(agent)
-    torch.manual_seed(9)
     agent.update(b)
-    torch.manual_seed(9)
     critic_loss, _ = old.critic_loss(b)
     expected = reference.first_adam_step(list(old.critic.parameters()), critic_loss, 3e-4)
     for new, wanted in zip(agent.critic.parameters(), expected, strict=True):
@@ -166,7 +157,7 @@ def test_each_state_of_the_critic_loss_gets_its_own_balance() -> None:
     agent.set_phase("online")
     seen: list[Tensor] = []
     original = agent.balance.sample
-    agent.balance.sample = lambda o, online: seen.append(o) or original(o, online)  # type: ignore[method-assign]
+    agent.balance.sample = lambda o, online, s: seen.append(o) or original(o, online, s)  # type: ignore[method-assign]
     b = random_batch(6, dtype=torch.float64)
     agent.update(b)
     assert torch.equal(seen[0], b.next_observations)

@@ -1,0 +1,56 @@
+"""What a run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from balrl.batch import Batch
+from balrl.display import Display
+from balrl.evaluation import Evaluation
+from balrl.instruments import Measurable, SwitchInstruments
+from balrl.interaction import Interaction
+from balrl.replay import ReplayBuffer, Sampler
+from balrl.streams import RandomStream
+from balrl.tracing import Metrics
+from balrl.updates import Updatable, Updates
+from balrl.watchdog import Watchdog
+
+
+class Trainable(Measurable, Updatable, Protocol):
+    """What the trainer needs of an agent."""
+
+    stream: RandomStream
+
+    def update(self, batch: Batch) -> Metrics: ...
+    def update_utd(self, batch: Batch, utd: int) -> Metrics: ...
+    def update_critic(self, batch: Batch) -> Metrics: ...
+    def set_phase(self, phase: Any, length: int | None = None) -> None: ...
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]: ...
+    def progress(self) -> dict[str, Any]: ...
+    def load_progress(self, progress: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class Parts:
+    """What a run is made of; `build` puts it together.
+
+    `offline` serves pre-training, `interaction` fills the replay online, `sampler` is what fine-tuning draws from, and
+    `identity` (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each
+    can be read alone.
+    """
+
+    agent: Trainable
+    updates: Updates
+    interaction: Interaction | None
+    offline: ReplayBuffer | None
+    sampler: Sampler | None
+    instruments: SwitchInstruments
+    watchdog: Watchdog
+    evaluate: Callable[[], Evaluation]
+    display: Display
+    identity: dict[str, Any]
+    close: Callable[[], None]
