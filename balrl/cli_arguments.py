@@ -27,6 +27,14 @@ def number(text: str) -> float:
     return value
 
 
+def duration(text: str) -> float:
+    """A finite number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def deviation(text: str) -> float:
     """A finite number of at least 0."""
     value = number(text)
