@@ -37,9 +37,11 @@ def finished_summary(run_dir: Path) -> dict[str, Any] | None:
 
 
 def cell(values: Sequence[float]) -> str:
-    """Return mean and 95 % bootstrap interval of one number per seed, for a table."""
+    """Return mean and 95 % bootstrap interval of one number per seed, for a table; no interval for one seed."""
     if not values:
         return "—"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
     low, high = bootstrap_interval([values], np.mean)
     return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
