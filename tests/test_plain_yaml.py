@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from balrl.plain_yaml import dump_yaml, parse_yaml
+
+
+def test_yaml_means_what_everybody_thinks() -> None:
+    read = parse_yaml(
+        "a: 1e-3\nb: off\nc: true\nd: 1E6\ne: yes\nf: 0.5\ng: -2e3\nh: e5\ni: 010\nj: 2024-13-45\nk:", "text"
+    )
+    assert read == {"a": 1e-3, "b": "off", "c": True, "d": 1e6, "e": "yes", "f": 0.5, "g": -2000.0, "h": "e5",
+                    "i": "010", "j": "2024-13-45", "k": None}  # fmt: skip
+
+
+WORDS = st.sampled_from(["12e45", "off", "0x1", "1:30", "null", "~", "2024-01-02", "1_000", ".5", "010", "1."])
+
+
+@given(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), WORDS))
+@example("\x85")
+def test_whatever_is_dumped_is_read_back(value: object) -> None:
+    assert parse_yaml(dump_yaml({"key": value}), "text") == {"key": value}
