@@ -3,13 +3,16 @@ PYTHON ?= python3
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-slow check docs clean
 
 demo: .venv/ready
 	$(BIN)/balrl train --preset famo2o-iql/point-maze
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -n auto -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -78,8 +78,15 @@ def test_a_functional_update_is_the_written_one(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "utd"), [("iql", 1), ("cql", 1), ("redq", 2)])
 def test_a_compiled_update_is_the_written_one(name: str, utd: int) -> None:
-    """The same through the real compiler, to 1e-4; scripts/check_updates.py does it for every agent."""
+    """The same through the real compiler, to 1e-4."""
     assert_same(*run_both(name, "inductor", ("offline",), utd), tolerance=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_every_compiled_update_is_the_written_one(name: str) -> None:
+    """For every agent, in both phases."""
+    assert_same(*run_both(name, "inductor", ("offline", "online"), 2), tolerance=1e-4)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="captured graphs need a GPU, none is here")
