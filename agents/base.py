@@ -17,9 +17,9 @@ from balrl.config import Config
 from balrl.networks import Normalizer
 from balrl.spaces import SpaceAdapter
 from balrl.streams import RandomStream
+from balrl.tracing import Metrics
 
 Phase = Literal["offline", "online"]
-Metrics = dict[str, Tensor]
 
 
 class Agent(Learner, ABC):
@@ -219,4 +219,4 @@ class Agent(Learner, ABC):
             for parameter in optimizer.param_groups[0]["params"]:
                 stored = slots.get(names[id(parameter)], {})
                 for key, value in optimizer.state[parameter].items():
-                    value.copy_(stored[key]) if stored else value.zero_()
+                    value.copy_(stored.get(key, torch.zeros_like(value)))

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from balrl.agents.base import Metrics
 from balrl.agents.config import CQLConfig
 from balrl.agents.optim import adam, descend
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
+from balrl.tracing import Metrics
 
 MAX_ALPHA = 1e6
 

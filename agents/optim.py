@@ -20,7 +20,8 @@ class Learner(nn.Module):
         super()._apply(fn, recurse)
         for optimizer in self.optimizers.values():
             for slots in optimizer.state.values():
-                slots.update({key: fn(value) for key, value in slots.items() if key != "step"})
+                slots.update({key: fn(value) for key, value in slots.items()})
+                slots["step"] = slots["step"].float()  # the fused kernels' type, whatever the parameters are cast to
         return self
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from balrl.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE = "state.json"
 
 

@@ -78,6 +78,8 @@ def collect(
     try:
         while writer.rows < steps:
             torch.manual_seed(seed + writer.episodes)
+            if agent is not None:
+                agent.stream.reseed(seed + writer.episodes)
             collector.start(seed + writer.episodes)
             writer.add(_episode(collector, policy, steps - writer.rows))
             progress(writer.rows)

@@ -38,9 +38,9 @@ class Trainable(Measurable, Updatable, Protocol):
 class Parts:
     """What a run is made of; `build` puts it together.
 
-    `offline` serves pre-training, `interaction` fills the replay online, `sampler` is what fine-tuning draws from, and
-    `identity` (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each
-    can be read alone.
+    `updates` runs the agent's updates, `offline` serves pre-training, `interaction` fills the replay online, `sampler`
+    is what fine-tuning draws from, and `identity` (configuration, spaces, rewards, the data's fingerprint) is written
+    into every checkpoint, so that each can be read alone.
     """
 
     agent: Trainable

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 GAMMA = 0x9E3779B97F4A7C15
 """2⁶⁴ over the golden ratio: how far one position is from the next."""
@@ -63,7 +63,7 @@ class RandomStream(nn.Module):
         return words.reshape(*words.shape[:-1], *shape)
 
 
-@torch.library.custom_op("balrl::random_words", mutates_args=())
+@library.custom_op("balrl::random_words", mutates_args=())
 def random_words(key: Tensor, position: Tensor, count: int) -> Tensor:
     """Return the `count` words after a position of each key's sequence: ``[*]`` and ``[*]`` give ``[*, count]``.
 

@@ -274,8 +274,9 @@ class Trainer:
         exact = self.load(good)
         self.progress.findings, self.progress.rollbacks = findings, rollbacks
         self.tracker.rewind(state["metrics_offset"])
-        torch.manual_seed(c.seed + 1_000_003 * rollbacks)
-        self.parts.agent.stream.reseed(c.seed + 1_000_003 * rollbacks)
+        new_seed = c.seed + 1_000_003 * rollbacks
+        torch.manual_seed(new_seed)
+        self.parts.agent.stream.reseed(new_seed)
         display.notice(
             f"rolled back from step {came_from:,} to {self.progress.step:,} with new random numbers "
             f"({rollbacks} of at most {c.watchdog.max_rollbacks})" + ("" if exact else "; running episodes restart")

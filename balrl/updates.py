@@ -86,28 +86,32 @@ class CompiledUpdates:
     ) -> None:
         self.agent, self.notice, self.backend = agent, notice, backend
         self._compiled: dict[Hashable, _Compiled] = {}
-        self._fallback: EagerUpdates | None = None
+        self._failed = False
 
     def run(self, update: Update, name: str, count: int = 1) -> Metrics:
         metrics: Metrics = {}
         for _ in range(count):
-            if self._fallback is not None:
-                return metrics | self._fallback.run(update, name, count)
-            key = (name, self.agent.variant)
-            if key not in self._compiled:
-                try:
-                    self._compiled[key] = self._compile(update, name)
-                except Exception as error:  # a compiler's troubles are many; the update itself works without one
-                    self._fallback = EagerUpdates()
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    self.notice(f"updates run uncompiled: {reason}")
-                    continue
-            function, traced, updates = self._compiled[key]
-            with torch.no_grad():
-                values = function(*traced.inputs)
-            self.agent.phase_updates += updates
-            metrics |= zip(traced.metrics, values, strict=True)
+            compiled = self._compiled_for(update, name)
+            metrics |= update() if compiled is None else self._call(compiled)
         return metrics
+
+    def _call(self, compiled: _Compiled) -> Metrics:
+        with torch.no_grad():
+            values = compiled.function(*compiled.traced.inputs)
+        self.agent.phase_updates += compiled.updates
+        return dict(zip(compiled.traced.metrics, values, strict=True))
+
+    def _compiled_for(self, update: Update, name: str) -> _Compiled | None:
+        """Return the function for the agent as it is now; None once compiling has failed."""
+        key = (name, self.agent.variant)
+        if not self._failed and key not in self._compiled:
+            try:
+                self._compiled[key] = self._compile(update, name)
+            except Exception as error:  # a compiler's troubles are many; the update itself works without one
+                self._failed = True
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                self.notice(f"updates run uncompiled: {reason}")
+        return None if self._failed else self._compiled[key]
 
     def _compile(self, update: Update, name: str) -> _Compiled:
         if not self._compiled:

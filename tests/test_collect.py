@@ -56,6 +56,26 @@ def test_stopped_and_gone_on_with_equals_not_stopped(tmp_path: Path) -> None:
         assert np.array_equal(two[key], value), key
 
 
+def test_a_policy_s_samples_follow_the_episode_s_seed(tmp_path: Path) -> None:
+    settings = {"pretrain.updates": "4", "finetune.steps": "0", "warmup.steps": "0", "evaluation.episodes": "1"}
+    settings |= {"agent.hidden": "[8]", "tracking.wandb": "off", "dataset": "point-maze-mixed"}
+    balrl.train(balrl.load_config("iql/point-maze", settings=settings), tmp_path / "run")
+
+    def interrupt(rows: int) -> None:
+        raise Stop
+
+    options = {"env_kwargs": {"max_episode_steps": 10}}
+    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "whole.hdf5", seed=4, **options)
+    with pytest.raises(Stop):
+        collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, progress=interrupt, **options)
+    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, **options)
+    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "next.hdf5", seed=5, **options)
+    whole, resumed, following = (arrays(tmp_path / f"{name}.hdf5")["actions"] for name in ("whole", "b", "next"))
+    assert np.array_equal(whole, resumed)
+    assert np.array_equal(following[:10], whole[10:20])  # seed 5 is the second episode of seed 4
+    assert not np.array_equal(whole[:10], whole[10:20])
+
+
 def test_a_run_and_a_zip_act(tmp_path: Path) -> None:
     sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     model = sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=10)

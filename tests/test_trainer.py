@@ -127,6 +127,21 @@ def test_killed_and_resumed_equals_not_killed(whole_run: Path, tmp_path: Path, s
     assert (path / "evaluations.json").read_text() == (whole_run / "evaluations.json").read_text()
 
 
+def test_compiled_runs_resume_exactly_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling tries an update out and puts everything back: it may happen anywhere in a run."""
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lambda graph, __: graph)
+    config = maze_config(compile="on")
+    balrl.train(config, tmp_path / "whole")
+    for step in (5, 40):
+        path = tmp_path / f"run{step}"
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(config, path, Interrupt(step, crash=True))
+        assert balrl.resume(path).finished
+        expected, got = final_state(tmp_path / "whole"), final_state(path)
+        for key, value in expected.items():
+            assert torch.equal(got[key], value), key
+
+
 @pytest.mark.parametrize("step", [15, 30, 47])
 def test_mujoco_resumes_exactly(whole_hopper_run: Path, tmp_path: Path, step: int) -> None:
     path = tmp_path / "run"

@@ -12,7 +12,7 @@ from balrl.errors import UserError
 from balrl.plain_yaml import parse_yaml
 from balrl.tracking import read_metrics
 
-IRRELEVANT = ("seed", "device", "threads", "tracking", "checkpoint", "evaluation", "instruments")
+IRRELEVANT = ("seed", "device", "compile", "threads", "tracking", "checkpoint", "evaluation", "instruments")
 """Settings that do not make two runs different methods."""
 
 
