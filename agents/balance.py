@@ -64,7 +64,7 @@ class ConstantBalance(Balance):
         return self.mode(observations)
 
     def mode(self, observations: Tensor) -> Tensor:
-        return observations.new_full(observations.shape[:-1], self.coefficient)
+        return observations.new_zeros(observations.shape[:-1]) + self.coefficient
 
     def weight(self, coefficients: Tensor) -> Tensor:
         return coefficients

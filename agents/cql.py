@@ -58,7 +58,7 @@ class CQL(SAC):
             return loss, metrics
         penalty, alpha = self.penalty(batch), self.alpha().detach()
         metrics |= {"critic/penalty": penalty.detach(), "critic/alpha": alpha}
-        excess = penalty - (self.config.target_gap or 0.0)
+        excess = penalty if self.config.target_gap is None else penalty - self.config.target_gap
         return loss + alpha * self.config.critics * excess, metrics
 
     def penalty(self, batch: Batch) -> Tensor:
@@ -88,7 +88,7 @@ class CQL(SAC):
     def alpha(self) -> Tensor:
         """Return the weight of the penalty ``[]``, differentiable where it is learned."""
         if self.config.target_gap is None:
-            return torch.full((), self.config.alpha, device=self.device)  # filled there: no copy from the host
+            return torch.zeros((), device=self.device) + self.config.alpha
         if self.config.alpha_form == "softplus":
             return nn.functional.softplus(self.raw_alpha)
         return self.raw_alpha.exp().clamp(0, MAX_ALPHA) * self.config.alpha

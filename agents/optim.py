@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from balrl.stacks import stacked
+
 
 class Learner(nn.Module):
     """A module with optimisers of its own parameters, whose moments are moved and cast with them."""
@@ -48,8 +50,11 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bo
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own."""
+    """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own.
+
+    In a population each member's loss depends on its own row of the parameters only: their sum has every gradient.
+    """
     parameters = optimizer.param_groups[0]["params"]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+    for parameter, gradient in zip(parameters, torch.autograd.grad(stacked(loss).sum(), parameters), strict=True):
         parameter.grad = gradient
     optimizer.step()

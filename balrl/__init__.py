@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from balrl.api import RunResult, evaluate, load_agent, resume, train
+    from balrl.api import evaluate, load_agent, resume, resume_population, train, train_population
     from balrl.build import load_dataset
+    from balrl.members import member_configs
     from balrl.presets import TrainConfig, load_config
+    from balrl.runs import RunResult
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,10 +21,19 @@ __all__ = [
     "load_agent",
     "load_config",
     "load_dataset",
+    "member_configs",
     "resume",
+    "resume_population",
     "train",
+    "train_population",
 ]
-_HOME = {"TrainConfig": "presets", "load_config": "presets", "load_dataset": "build"}
+_HOME = {
+    "RunResult": "runs",
+    "TrainConfig": "presets",
+    "load_config": "presets",
+    "load_dataset": "build",
+    "member_configs": "members",
+}
 
 _ROOT = Path(__file__).resolve().parent.parent
 if not Path(__file__).with_name("agents").is_dir() and (_ROOT / "agents" / "iql.py").is_file():

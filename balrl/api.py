@@ -1,56 +1,31 @@
-"""What users call: `train`, `resume`, `evaluate`, `load_agent`. Exposed lazily as ``balrl.<name>``."""
+"""What users call: `train`, `train_population`, `resume`, `evaluate`, … Exposed lazily as ``balrl.<name>``."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from balrl.build import (
-    make_agent,
-    make_env,
-    make_parts,
-    reference_of,
-    resolve_device,
-)
-from balrl.display import Display, SilentDisplay
+from balrl.build import make_agent, make_env, reference_of, resolve_device
+from balrl.display import Display, MemberDisplay, SilentDisplay
 from balrl.errors import UserError
-from balrl.presets import TrainConfig, dump_config, load_config
+from balrl.presets import TrainConfig
+from balrl.runs import (
+    RunResult,
+    default_run_dir,
+    member_dirs,
+    reopen_run,
+    run_to_its_end,
+    run_together,
+    start_run,
+    stops_on_interrupt,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from balrl.agents.base import Agent
     from balrl.evaluation import Evaluation
-    from balrl.tracking import Tracker
-    from balrl.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        run_dir: where everything was written.
-        finished: False if it was interrupted; ``balrl train --resume RUN_DIR`` goes on.
-        summary: the contents of ``summary.json``.
-    """
-
-    run_dir: Path
-    finished: bool
-    summary: dict[str, Any]
-
-    @property
-    def final_score(self) -> float:
-        """The last evaluation's score."""
-        return float(self.summary["final"]["score"])
 
 
 def train(config: TrainConfig, run_dir: str | Path | None = None, display: Display | None = None) -> RunResult:
@@ -64,17 +39,10 @@ def train(config: TrainConfig, run_dir: str | Path | None = None, display: Displ
     Raises:
         UserError: for a mistake in the configuration, the data or the directory.
     """
-    from balrl.trainer import Trainer
-
-    config.check_phases()
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
-    if _is_writable(path) and (path / "config.yaml").exists():
-        raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
-    display = display or SilentDisplay()
-    parts = make_parts(config, display)
-    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return _run(Trainer(config, parts, _start_tracker(config, path, display), path), config)
+    trainer = start_run(config, path, display or SilentDisplay())
+    with stops_on_interrupt(trainer):
+        return run_to_its_end(trainer)
 
 
 def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Display | None = None) -> RunResult:
@@ -84,35 +52,49 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
         run_dir: of the run.
         config: if given, must equal the run's own.
     """
-    path = Path(run_dir)
-    stored = read_run_config(path)
-    if config is not None and config != stored:
-        key, ours, theirs = _first_difference(config.model_dump(), stored.model_dump())
-        raise UserError(
-            f"'{path}' was started with {key} = {theirs!r}, you ask for {ours!r}: a run resumes with its own "
-            "configuration; leave the setting out, or start a new run"
-        )
-    from balrl.checkpoint import newest_readable
-    from balrl.trainer import Trainer
+    opened = reopen_run(Path(run_dir), config, display or SilentDisplay())
+    if isinstance(opened, RunResult):
+        return opened
+    with stops_on_interrupt(opened):
+        return run_to_its_end(opened)
 
-    _is_writable(path)
+
+def train_population(
+    members: Mapping[str, TrainConfig], run_dir: str | Path, display: Display | None = None
+) -> dict[str, RunResult]:
+    """Train several runs as one batched computation; each is what it would be alone.
+
+    Args:
+        members: their configurations, by name; from `balrl.member_configs`.
+        run_dir: gets one run directory for each, ``run_dir/name``.
+        display: shows progress; silent by default.
+
+    Returns:
+        How each ended.
+
+    Raises:
+        UserError: for a mistake in the configurations, the data or the directory.
+    """
+    display, folder = display or SilentDisplay(), Path(run_dir)
+    if member_dirs(folder) or (folder / "config.yaml").exists():
+        raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
+    shared: dict[Any, Any] = {}
+    trainers = {
+        name: start_run(config, folder / name, MemberDisplay(display, name), shared) for name, config in members.items()
+    }
+    return run_together(trainers, display)
+
+
+def resume_population(run_dir: str | Path, display: Display | None = None) -> dict[str, RunResult]:
+    """Go on with every interrupted run in a population's directory."""
     display = display or SilentDisplay()
-    checkpoint, state = newest_readable(path, display.notice)
-    summary_file = path / "summary.json"
-    if state and state["progress"]["phase"] == "done" and summary_file.exists():
-        summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        if summary["finished"]:
-            return RunResult(path, True, summary)
-    parts = make_parts(stored, display, state)
-    if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
-        raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
-    offset = state["metrics_offset"] if state else 0
-    trainer = Trainer(stored, parts, _start_tracker(stored, path, display, offset), path)
-    if checkpoint and not trainer.load(checkpoint):
-        display.notice(
-            f"{stored.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
-        )
-    return _run(trainer, stored)
+    shared: dict[Any, Any] = {}
+    opened = {
+        path.name: reopen_run(path, None, MemberDisplay(display, path.name), shared)
+        for path in member_dirs(Path(run_dir))
+    }
+    ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
+    return ended | run_together({n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display)
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
@@ -186,95 +168,3 @@ def evaluate(
         return evaluate_policy(act, env, episodes, seed, agent.device, reference_of(env_id, env))
     finally:
         env.close()
-
-
-def default_run_dir(config: TrainConfig) -> Path:
-    """Return ``runs/<agent>-<task>-s<seed>-<time>``."""
-    task = config.env.rsplit("/", 1)[-1]
-    return Path("runs") / f"{config.agent.name}-{task}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def read_run_config(path: Path) -> TrainConfig:
-    """Return the configuration that a run directory was started with."""
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"'{path}' is no balrl run: it has no config.yaml; expected a directory that balrl train wrote")
-    return load_config(file=path / "config.yaml")
-
-
-def _run(trainer: Trainer, config: TrainConfig) -> RunResult:
-    from balrl.pictures import draw_pictures
-    from balrl.report.summary import write_summary
-
-    path, parts = trainer.run_dir, trainer.parts
-    outcome = "interrupted"
-    try:
-        with _stops_on_interrupt(trainer):
-            outcome = trainer.run()
-    finally:
-        identity = parts.identity
-        summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], outcome)
-        shown = {key: summary[key] for key in ("final", "best", "switch")}
-        trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
-        parts.close()
-        draw_pictures(path, config, cast("Agent", parts.agent), parts.offline)
-    return RunResult(path, outcome == "finished", summary)
-
-
-def _start_tracker(config: TrainConfig, path: Path, display: Display, offset: int = 0) -> Tracker:
-    from balrl.tracking import Tracker
-
-    tracking = config.tracking
-    tracker = Tracker(
-        path, config.model_dump(mode="json"), tracking.wandb, tracking.project, offset, tracking.tensorboard
-    )
-    if tracker.notice:
-        display.notice(tracker.notice)
-    return tracker
-
-
-def _is_writable(path: Path) -> bool:
-    """Return True; raise a `UserError` if the directory, or the nearest one above that exists, cannot be written to."""
-    try:
-        nearest = path
-        while not nearest.exists():
-            nearest = nearest.parent
-    except OSError as error:
-        raise UserError(f"cannot write to the run directory '{path}': {error.strerror}") from error
-    if not nearest.is_dir():
-        raise UserError(f"cannot write to the run directory '{path}': '{nearest}' is a file")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to the run directory '{path}': permission denied")
-    return True
-
-
-@contextmanager
-def _stops_on_interrupt(trainer: Trainer) -> Iterator[None]:
-    """Turn the first Ctrl-C (or a termination) into a saved stop; a second one acts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        with nullcontext():
-            yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, _: Any) -> None:
-        trainer.stop_requested = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _first_difference(ours: Any, theirs: Any, prefix: str = "") -> tuple[str, Any, Any]:
-    for key in {**ours, **theirs}:
-        a, b = ours.get(key), theirs.get(key)
-        if a == b:
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            return _first_difference(a, b, f"{prefix}{key}.")
-        return prefix + key, a, b
-    raise AssertionError("the configurations are equal")

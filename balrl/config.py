@@ -195,6 +195,11 @@ class RunConfig(Config):
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
 
+    @property
+    def planned_updates(self) -> float:
+        """Updates of pre-training and fine-tuning together."""
+        return self.pretrain.updates + self.finetune.steps * self.finetune.utd_ratio
+
     def check_phases(self) -> None:
         """Raise a `UserError` if there is nothing to do, or a phase lacks its data."""
         if not (self.pretrain.updates or self.warmup.steps or self.finetune.steps):

@@ -23,6 +23,8 @@ class Display(Protocol):
 def describe_evaluation(record: Mapping[str, Any]) -> str:
     """Return an evaluation record as one line."""
     parts = [f"{record['phase']:>8} {record['step']:>9,}  score {record['score']:7.1f}"]
+    if "member" in record:
+        parts.insert(0, f"{record['member']:>8}")
     if record["normalized_score"] is not None:
         parts.append(f"return {record['return_mean']:9.1f}")
     if record["success_rate"] is not None:
@@ -89,3 +91,24 @@ class SilentDisplay:
 
     def notice(self, message: str) -> None:
         pass
+
+
+class MemberDisplay:
+    """Shows one member's progress on a population's display.
+
+    Args:
+        display: of all.
+        member: its name.
+    """
+
+    def __init__(self, display: Display, member: str) -> None:
+        self.display, self.member = display, member
+
+    def update(self, progress: RunProgress, total: int) -> None:
+        self.display.update(progress, total)
+
+    def evaluated(self, record: Mapping[str, Any]) -> None:
+        self.display.evaluated({"member": self.member, **record})
+
+    def notice(self, message: str) -> None:
+        self.display.notice(f"{self.member}: {message}")

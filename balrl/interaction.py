@@ -12,6 +12,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
 from balrl.rollout import Collector, Step
+from balrl.streams import RandomStream
 
 
 class Interaction:
@@ -21,6 +22,7 @@ class Interaction:
         collector: steps the worlds.
         replay: where transitions go.
         rewards: applied to what is stored.
+        stream: of random actions.
         episodes: holds transitions back until their Monte-Carlo returns are known, for agents that ask for those.
         logged: put into the replay first, where fine-tuning appends to the data.
         action_limit: stored actions are clipped to ± this share of their bounds.
@@ -31,12 +33,13 @@ class Interaction:
         collector: Collector,
         replay: ReplayBuffer,
         rewards: RewardTransform,
+        stream: RandomStream,
         episodes: RunningEpisodes | None = None,
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
-        self.logged, self.action_limit = logged, action_limit
+        self.logged, self.action_limit, self.stream = logged, action_limit, stream
         self.stored = 0
         """How many transitions of the task went into the replay."""
         self._untouched = True
@@ -61,8 +64,7 @@ class Interaction:
 
     def random_actions(self, observations: Tensor) -> Tensor:
         """Return uniform actions ``[N, action_dim]``."""
-        shape = (observations.shape[0], self.collector.spaces.action_dim)
-        return 2 * torch.rand(shape, device=observations.device) - 1
+        return 2 * self.stream.uniform(observations.shape[0], self.collector.spaces.action_dim) - 1
 
     def newest(self, rows: int) -> Batch | None:
         """Return the task's newest `rows` transitions in the replay, or as many as there are; None without any."""

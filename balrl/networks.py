@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from balrl.stacks import rows, stacked
 from balrl.streams import RandomStream
 
 ORTHOGONAL_GAIN = math.sqrt(2.0)
@@ -181,6 +182,11 @@ def sinusoidal_embedding(x: Tensor, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def polyak_update(target: nn.Module, source: nn.Module, rate: float) -> None:
+def polyak_update(target: nn.Module, source: nn.Module, rate: float | Tensor) -> None:
     """Move every target parameter towards its source: ``target ← target + rate · (source − target)``."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
+    targets, sources = ([stacked(p) for p in module.parameters()] for module in (target, source))
+    if isinstance(rate, Tensor):  # members of a population with rates of their own
+        for parameter, end in zip(targets, sources, strict=True):
+            parameter.lerp_(end, rows(stacked(rate), parameter))
+    else:
+        torch._foreach_lerp_(targets, sources, rate)

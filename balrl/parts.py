@@ -54,3 +54,9 @@ class Parts:
     display: Display
     identity: dict[str, Any]
     close: Callable[[], None]
+
+    @property
+    def replays(self) -> list[ReplayBuffer]:
+        """What updates draw from."""
+        online = self.interaction.replay if self.interaction is not None else None
+        return [replay for replay in (self.offline, online) if replay is not None]

@@ -39,6 +39,9 @@ class ReplayBuffer:
         UserError: when the storage would not fit into the device's free memory; the message says how much is needed.
     """
 
+    tensors = ("storage", "_filled")
+    """The attributes that sampling reads."""
+
     def __init__(
         self,
         capacity: int,
@@ -112,9 +115,9 @@ class ReplayBuffer:
         steps = torch.arange(self.cursor - count, self.cursor, device=self.device)
         return self.gather(steps % self.capacity)
 
-    def subsample(self, count: int) -> Batch:
+    def subsample(self, count: int, stream: RandomStream) -> Batch:
         """Draw up to `count` different rows."""
-        return self.gather(torch.randperm(self.size, device=self.device)[:count])
+        return self.gather(stream.subset(min(count, self.size), self.size))
 
     def gather(self, indices: Tensor) -> Batch:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""

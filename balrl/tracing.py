@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from balrl.stacks import rows
+
 Metrics = dict[str, Tensor]
 Update = Callable[[], Metrics]
 aten = torch.ops.aten
@@ -26,6 +28,14 @@ class Traced(NamedTuple):
     graph: fx.GraphModule
     inputs: list[Tensor]
     metrics: tuple[str, ...]
+
+    def is_same(self, other: Traced) -> bool:
+        """Return whether both do the same to the same tensors."""
+        return (
+            self.metrics == other.metrics
+            and [x.data_ptr() for x in self.inputs] == [x.data_ptr() for x in other.inputs]
+            and self.graph.code == other.graph.code
+        )
 
 
 def trace(update: Update) -> Traced:
@@ -75,7 +85,7 @@ def _lift_constants(traced: fx.GraphModule) -> list[Tensor]:
     return inputs
 
 
-def _adam(
+def adam_step(
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     means: Sequence[Tensor],
@@ -91,7 +101,8 @@ def _adam(
 ) -> None:
     """``p ← p − lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1 − β₂ᵗ))`` (arXiv 1412.6980, section 2), t of all alike.
 
-    The powers are written with `exp`, which keeps a compiler from computing them anew for every parameter.
+    Steps and `lr` may be ``[K]``, for parameters ``[K, …]``. The powers are written with `exp`, which keeps a compiler
+    from computing them anew for every parameter.
     """
     step = steps[0].double()
     unbias1 = 1 - torch.exp(step * math.log(beta1))
@@ -99,7 +110,7 @@ def _adam(
     for p, g, m, v in zip(parameters, gradients, means, squares, strict=True):
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).add_((1 - beta2) * g * g)
-        p.sub_((lr * unbias2 / unbias1).to(p.dtype) * m / (v.sqrt() + (eps * unbias2).to(p.dtype)))
+        p.sub_(rows(lr * unbias2 / unbias1, p) * m / (v.sqrt() + rows(eps * unbias2, p)))
 
 
 def _add_to_each(tensors: Sequence[Tensor], value: float) -> None:
@@ -118,8 +129,8 @@ def _add_product(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
-    aten._fused_adam_.default: _adam,
-    aten._fused_adam_.tensor_lr: _adam,
+    aten._fused_adam_.default: adam_step,
+    aten._fused_adam_.tensor_lr: adam_step,
     aten._foreach_add_.Scalar: _add_to_each,
     aten._foreach_lerp_.Scalar: _lerp_each,
     aten.addmm.default: _add_product,

@@ -112,6 +112,8 @@ class Tracker:
             "mode": mode,
             "project": project,
             "name": run_dir.name,
+            "group": run_dir.resolve().parent.name,
+            "reinit": "create_new",  # members of a population log side by side
             "id": run_id,
             "config": dict(config),
             "dir": str(run_dir),

@@ -188,7 +188,7 @@ class Trainer:
         assert parts.interaction is not None
         if c.warmup.kind == "offline-data":
             assert parts.offline is not None
-            parts.interaction.replay.add(parts.offline.subsample(c.warmup.steps))
+            parts.interaction.replay.add(parts.offline.subsample(c.warmup.steps, parts.agent.stream))
             self.progress.phase_steps = c.warmup.steps
             return {}
         made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.act)

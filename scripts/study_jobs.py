@@ -56,7 +56,7 @@ def write_between_marks(page: Path, lines: Sequence[str]) -> None:
 
 def train_or_resume(path: Path, preset: str, settings: Mapping[str, str]) -> int:
     """Train a preset with settings into `path`, or go on with what stands there; return the exit code."""
-    if list(path.glob("checkpoints/*/state.json")):
+    if (path / "config.yaml").exists():
         arguments = ["--resume", str(path)]
     else:
         arguments = ["--preset", preset, "--run-dir", str(path), *(f"{key}={value}" for key, value in settings.items())]

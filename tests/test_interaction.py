@@ -8,6 +8,7 @@ from balrl.interaction import Interaction
 from balrl.replay import ReplayBuffer
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rollout import Collector
+from balrl.streams import RandomStream
 from tests.conftest import random_batch
 
 
@@ -19,7 +20,9 @@ def make(logged: int = 0, held_back: bool = False) -> Interaction:
     episodes = RunningEpisodes(3, MonteCarlo(0.9)) if held_back else None
     replay = ReplayBuffer(60, 4, 2, fields=("mc_returns",) if held_back else ())
     rewards = RewardTransform(2.0, 1.0)
-    return Interaction(Collector(env, "cpu", 0), replay, rewards, episodes, data if logged else None, 0.5)
+    return Interaction(
+        Collector(env, "cpu", 0), replay, rewards, RandomStream(0), episodes, data if logged else None, 0.5
+    )
 
 
 def outwards(observations: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from balrl.batch import Batch
 from balrl.errors import UserError
 from balrl.replay import MixedReplay, ReplayBuffer, free_memory
+from balrl.streams import RandomStream
 from tests.conftest import random_batch
 
 
@@ -91,7 +92,7 @@ def test_of_too_many_rows_the_last_are_kept_and_the_newest_are_known() -> None:
     assert buffer.newest(2).rewards.tolist() == [6.0, 7.0]
     with pytest.raises(ValueError, match="count is 4, expected 1 to 3"):
         buffer.newest(4)
-    assert sorted(buffer.subsample(9).rewards.tolist()) == [5.0, 6.0, 7.0]
+    assert sorted(buffer.subsample(9, RandomStream(0)).rewards.tolist()) == [5.0, 6.0, 7.0]
 
 
 def test_every_batch_of_several_has_its_share_of_offline_rows() -> None:

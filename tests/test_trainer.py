@@ -130,7 +130,7 @@ def test_killed_and_resumed_equals_not_killed(whole_run: Path, tmp_path: Path, s
 def test_compiled_runs_resume_exactly_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling tries an update out and puts everything back: it may happen anywhere in a run."""
     monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lambda graph, __: graph)
-    config = maze_config(compile="on")
+    config = balrl.load_config("iql/point-maze", settings={**SMALL, "compile": "on"})
     balrl.train(config, tmp_path / "whole")
     for step in (5, 40):
         path = tmp_path / f"run{step}"

@@ -1,0 +1,233 @@
+"""Puts a run together: seeds, environment, data, agent, replay, evaluation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from balrl.agents.base import Agent
+from balrl.build import load_dataset, make_agent, make_env, reference_of, resolve_device, step_limit
+from balrl.data.dataset import Dataset
+from balrl.data.prepare import (
+    RewardTransform,
+    check_finite,
+    check_spaces,
+    monte_carlo,
+    observation_statistics,
+    reward_transform,
+    scale_actions,
+    to_replay,
+)
+from balrl.display import Display
+from balrl.errors import UserError
+from balrl.evaluation import evaluate_policy
+from balrl.instruments import SwitchInstruments
+from balrl.interaction import Interaction
+from balrl.parts import Parts
+from balrl.presets import TrainConfig
+from balrl.replay import MixedReplay, ReplayBuffer, Sampler
+from balrl.returns import MonteCarlo, RunningEpisodes
+from balrl.rollout import Collector
+from balrl.spaces import SpaceAdapter, space_to_json
+from balrl.updates import choose_updates
+from balrl.warm_start import Source, read_source, take_over
+from balrl.watchdog import Watchdog
+
+
+class Logged(NamedTuple):
+    """A run's logged experience: as it was read, and with actions as the agent sees them."""
+
+    recorded: Dataset
+    dataset: Dataset
+
+
+Shared = MutableMapping[Any, Any]
+"""What runs over the same data need not read and hold more than once; filled and used by `make_parts`."""
+
+
+def make_parts(
+    config: TrainConfig,
+    display: Display,
+    stored: Mapping[str, Any] | None = None,
+    shared: Shared | None = None,
+) -> Parts:
+    """Put a run together. Writes nothing.
+
+    Args:
+        config: of the run.
+        display: told what was assumed and what was taken over.
+        stored: the JSON part of the checkpoint that the run goes on from, if it does.
+        shared: the same for all runs that may share their logged data.
+
+    Raises:
+        UserError: when any of it does not fit together.
+    """
+    shared = {} if shared is None else shared
+    device = resolve_device(config.device)
+    _seed_everything(config)
+    source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
+    env = make_env(config.env, config.num_envs, device, config.env_kwargs)
+    spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    logged = _load_logged(config, spaces, step_limit(env), display, shared) if config.dataset is not None else None
+    rewards = _reward_units(config, logged, source, stored, display)
+    agent = make_agent(config.agent, env.single_observation_space, env.single_action_space, device)
+    _fit_normalizer(agent, config, logged, source is not None or stored is not None)
+    if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
+        raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
+    if source is not None:
+        for line in take_over(agent, source, config.init):
+            display.notice(line)
+
+    discount = getattr(config.agent, "discount", 1.0)
+    returns = monte_carlo(config.data, discount, rewards)
+    offline = None
+    if logged is not None:
+        fields = agent.fields_in("offline")
+        key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device)
+        if key not in shared:
+            shared[key] = to_replay(logged.dataset, rewards, fields, device, returns)
+        offline = shared[key]
+    interaction, sampler = None, None
+    if config.warmup.steps or config.finetune.steps:
+        interaction, sampler = _make_online(config, env, agent, offline, rewards, returns)
+    pretrained = config.pretrain.updates > 0 or (config.init.checkpoint is not None and "critic" in config.init.parts)
+    watchdog = Watchdog(config.watchdog, discount, pretrained)
+    probe = None
+    if logged is not None and offline is not None:
+        watchdog.see_rewards(torch.from_numpy(rewards(logged.recorded.rewards)))
+        chosen = np.random.default_rng(config.seed).integers(len(offline), size=config.instruments.rows)
+        probe = offline.gather(torch.from_numpy(chosen).to(device))
+
+    evaluation = config.evaluation
+    eval_env = make_env(config.env, min(evaluation.num_envs, evaluation.episodes), device, config.env_kwargs)
+    reference = reference_of(config.env, eval_env)
+
+    def close() -> None:
+        env.close()
+        eval_env.close()
+
+    return Parts(
+        agent=agent,
+        updates=choose_updates(config.compile, agent, config.planned_updates, display.notice),
+        interaction=interaction,
+        offline=offline,
+        sampler=sampler,
+        instruments=SwitchInstruments(probe),
+        watchdog=watchdog,
+        evaluate=lambda: evaluate_policy(
+            lambda o: agent.act(o, deterministic=True),
+            eval_env,
+            evaluation.episodes,
+            evaluation.seed,
+            device,
+            reference,
+        ),
+        display=display,
+        identity={
+            "config": config.model_dump(mode="json"),
+            "observation_space": space_to_json(env.single_observation_space),
+            "action_space": space_to_json(env.single_action_space),
+            "rewards": {"scale": rewards.scale, "bias": rewards.bias},
+            "dataset_fingerprint": logged.dataset.fingerprint() if logged is not None else None,
+        },
+        close=close,
+    )
+
+
+def _seed_everything(config: TrainConfig) -> None:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002
+    torch.manual_seed(config.seed)
+
+
+def _load_logged(
+    config: TrainConfig, spaces: SpaceAdapter, limit: int | None, display: Display, shared: Shared
+) -> Logged:
+    """Read the run's data, refuse what cannot be trained on, and scale its actions."""
+    key = (config.env, repr(config.env_kwargs), config.dataset, config.data.model_dump_json())
+    if key not in shared:
+        recorded = load_dataset(str(config.dataset), config.data.max_episode_steps or limit)
+        check_spaces(recorded, spaces, config.env)
+        check_finite(recorded)
+        for note in recorded.notes:
+            display.notice(f"{recorded.name}: {note}")
+        chosen = recorded.top_fraction(config.data.top_fraction)
+        shared[key] = Logged(recorded, scale_actions(chosen, spaces, config.data.action_limit))
+    found: Logged = shared[key]
+    return found
+
+
+def _reward_units(
+    config: TrainConfig,
+    logged: Logged | None,
+    source: Source | None,
+    stored: Mapping[str, Any] | None,
+    display: Display,
+) -> RewardTransform:
+    """Return the configured units, or those that the critics which the run goes on with were trained in."""
+    if stored is not None:
+        return RewardTransform(**stored["rewards"])
+    recorded = logged.recorded if logged is not None else None
+    if source is None or source.rewards is None or "critic" not in config.init.parts:
+        return reward_transform(config.data, recorded)
+    can_tell = recorded is not None or config.data.reward_normalization == "none"
+    if not can_tell or reward_transform(config.data, recorded) != source.rewards:
+        scale, bias = source.rewards.scale, source.rewards.bias
+        display.notice(f"rewards: × {scale:g} + {bias:g}, the units of {source.label}'s critics")
+    return source.rewards
+
+
+def _fit_normalizer(agent: Agent, config: TrainConfig, logged: Logged | None, goes_on: bool) -> None:
+    if not config.data.normalize_observations:
+        return
+    if logged is None and not goes_on:
+        raise UserError("data.normalize_observations is on but the run has no dataset; set it to false")
+    if logged is not None:
+        mean, std = observation_statistics(logged.dataset, config.data.normalization_eps)
+        agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
+
+
+def _make_online(
+    config: TrainConfig,
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    agent: Agent,
+    offline: ReplayBuffer | None,
+    rewards: RewardTransform,
+    returns: MonteCarlo,
+) -> tuple[Interaction, Sampler]:
+    """Return what fills the online replay and what fine-tuning draws from."""
+    retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
+    appended = retained if config.finetune.retain == "append" else 0
+    incoming = config.warmup.steps + config.finetune.steps + 2 * config.num_envs  # each phase can overshoot
+    capacity = min(config.replay.capacity, appended + incoming)
+    if capacity < max(appended, config.num_envs):
+        raise UserError(
+            f"replay.capacity is {config.replay.capacity:,}, expected at least "
+            f"{max(appended, config.num_envs):,} for the logged transitions to append and one step of every environment"
+        )
+    if config.finetune.steps and min(capacity, appended + incoming) + retained - appended < config.batch_size:
+        raise UserError(
+            f"batch_size is {config.batch_size:,}, the replay will never hold more than {capacity:,} transitions: "
+            "no update would be made"
+        )
+    fields = agent.fields_in("online")
+    replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
+    interaction = Interaction(
+        Collector(env, agent.device, config.seed),
+        replay,
+        rewards,
+        agent.stream,
+        RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
+        offline if appended else None,
+        config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
+    )
+    if config.finetune.retain == "ratio" and offline is not None:
+        return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
+    return interaction, replay
