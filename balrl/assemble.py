@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, MutableMapping
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -28,6 +30,7 @@ from balrl.errors import UserError
 from balrl.evaluation import evaluate_policy
 from balrl.instruments import SwitchInstruments
 from balrl.interaction import Interaction
+from balrl.mapped import Prefetcher, mapped_storage
 from balrl.parts import Parts
 from balrl.presets import TrainConfig
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
@@ -69,6 +72,8 @@ def make_parts(
     """
     shared = {} if shared is None else shared
     device = resolve_device(config.device)
+    if config.data.disk and device.type != "cpu":
+        raise UserError(f"data.disk keeps the data on the host, the run's device is {device}: set device=cpu")
     _seed_everything(config)
     source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
     env = make_env(config.env, config.num_envs, device, config.env_kwargs)
@@ -90,7 +95,8 @@ def make_parts(
         fields = agent.fields_in("offline")
         key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device)
         if key not in shared:
-            shared[key] = to_replay(logged.dataset, rewards, fields, device, returns)
+            allocate = partial(mapped_storage, folder=Path(config.data.disk)) if config.data.disk else None
+            shared[key] = to_replay(logged.dataset, rewards, fields, device, returns, allocate)
         offline = shared[key]
     interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
@@ -107,9 +113,13 @@ def make_parts(
     eval_env = make_env(config.env, min(evaluation.num_envs, evaluation.episodes), device, config.env_kwargs)
     reference = reference_of(config.env, eval_env)
 
+    prefetcher = Prefetcher(offline, agent.stream) if config.data.disk and offline is not None else None
+
     def close() -> None:
         env.close()
         eval_env.close()
+        if prefetcher is not None:
+            prefetcher.close()
 
     return Parts(
         agent=agent,
@@ -117,6 +127,7 @@ def make_parts(
         interaction=interaction,
         offline=offline,
         sampler=sampler,
+        prefetcher=prefetcher,
         instruments=SwitchInstruments(probe),
         watchdog=watchdog,
         evaluate=lambda: evaluate_policy(
@@ -153,7 +164,8 @@ def _load_logged(
     """Read the run's data, refuse what cannot be trained on, and scale its actions."""
     key = (config.env, repr(config.env_kwargs), config.dataset, config.data.model_dump_json())
     if key not in shared:
-        recorded = load_dataset(str(config.dataset), config.data.max_episode_steps or limit)
+        limit = config.data.max_episode_steps or limit
+        recorded = load_dataset(str(config.dataset), limit, mapped=config.data.disk is not None)
         check_spaces(recorded, spaces, config.env)
         check_finite(recorded)
         for note in recorded.notes:

@@ -78,13 +78,14 @@ def _register_robotics() -> None:
         gym.register_envs(gymnasium_robotics)
 
 
-def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -> Dataset:
+def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:
     """Read a D4RL HDF5 file or a Minari dataset, or make built-in data by its name.
 
     Args:
         path_or_id: a file, a Minari folder, ``minari:ID``, or one of ``point-maze-mixed``, ``point-maze-large`` and
             ``point-maze-halves``.
         max_episode_steps: of the environment, for files without timeouts.
+        mapped: leave what an HDF5 file holds uncompressed in the file.
 
     Raises:
         UserError: when there is no such file, or it is not a readable dataset.
@@ -110,7 +111,7 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None) -
         )
     from balrl.data.d4rl import load_d4rl
 
-    return load_d4rl(path, max_episode_steps)
+    return load_d4rl(path, max_episode_steps, mapped)
 
 
 def inspection_context(env_id: str | None) -> TaskContext:

@@ -43,6 +43,10 @@ class DataConfig(Config):
     online_action_limit: float | None = Field(
         None, gt=0, le=1, description="and the task's stored ones to ± this; default: the same"
     )
+    disk: str | None = Field(
+        None,
+        description="folder for a temporary file that holds the data in place of memory; for data larger than that",
+    )
     mc_truncation: Literal["sum", "last_reward", "none"] = Field(
         "sum",
         description="Monte-Carlo returns of truncated episodes: to the end of the recording, plus the last reward for "

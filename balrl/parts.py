@@ -13,6 +13,7 @@ from balrl.display import Display
 from balrl.evaluation import Evaluation
 from balrl.instruments import Measurable, SwitchInstruments
 from balrl.interaction import Interaction
+from balrl.mapped import Prefetcher
 from balrl.replay import ReplayBuffer, Sampler
 from balrl.streams import RandomStream
 from balrl.tracing import Metrics
@@ -39,8 +40,8 @@ class Parts:
     """What a run is made of; `build` puts it together.
 
     `updates` runs the agent's updates, `offline` serves pre-training, `interaction` fills the replay online, `sampler`
-    is what fine-tuning draws from, and `identity` (configuration, spaces, rewards, the data's fingerprint) is written
-    into every checkpoint, so that each can be read alone.
+    is what fine-tuning draws from, `prefetcher` reads ahead what `offline` has on disk, and `identity` (configuration,
+    spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each can be read alone.
     """
 
     agent: Trainable
@@ -48,6 +49,7 @@ class Parts:
     interaction: Interaction | None
     offline: ReplayBuffer | None
     sampler: Sampler | None
+    prefetcher: Prefetcher | None
     instruments: SwitchInstruments
     watchdog: Watchdog
     evaluate: Callable[[], Evaluation]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from balrl.batch import Batch
 from balrl.errors import UserError
 from balrl.streams import RandomStream
 
+SCALARS = ("rewards", "terminated", "mc_returns")
 OPTIONAL_FIELDS = ("mc_returns", "next_actions")
 
 
@@ -34,6 +36,7 @@ class ReplayBuffer:
         action_dim: width of an action.
         device: where the storage lives and batches come from.
         fields: the optional columns to keep, of ``mc_returns`` and ``next_actions``.
+        allocate: makes the storage from rows and width; by default zeros on the device.
 
     Raises:
         UserError: when the storage would not fit into the device's free memory; the message says how much is needed.
@@ -49,6 +52,7 @@ class ReplayBuffer:
         action_dim: int,
         device: torch.device | str = "cpu",
         fields: tuple[str, ...] = (),
+        allocate: Callable[[int, int], Tensor] | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, expected at least 1")
@@ -65,8 +69,11 @@ class ReplayBuffer:
         self._widths = [widths[f] for f in self.fields]
         self.capacity = capacity
         self.device = torch.device(device)
-        check_memory(capacity * sum(self._widths) * 4, self.device)
-        self.storage = torch.zeros(capacity, sum(self._widths), device=self.device)
+        if allocate is None:
+            check_memory(capacity * sum(self._widths) * 4, self.device)
+            self.storage = torch.zeros(capacity, sum(self._widths), device=self.device)
+        else:
+            self.storage = allocate(capacity, sum(self._widths))
         self.size = 0
         self.cursor = 0
         self._filled = torch.zeros((), dtype=torch.int64, device=self.device)  # the size, where updates can see it grow
@@ -76,11 +83,17 @@ class ReplayBuffer:
 
     def add(self, batch: Batch) -> None:
         """Append the rows of a batch over the oldest; of more than `capacity` rows, the last."""
-        rows = self._pack(batch)[-self.capacity :]
-        count = rows.shape[0]
-        first = min(count, self.capacity - self.cursor)
-        self.storage[self.cursor : self.cursor + first] = rows[:first]
-        self.storage[: count - first] = rows[first:]
+        columns = self._columns(batch)
+        count = columns[0].shape[0]
+        end = self.cursor + count
+        if end <= self.capacity:
+            torch.cat(columns, -1, out=self.storage[self.cursor : end])
+        else:
+            rows = torch.cat(columns, -1)[-self.capacity :]
+            count = rows.shape[0]
+            first = min(count, self.capacity - self.cursor)
+            self.storage[self.cursor : self.cursor + first] = rows[:first]
+            self.storage[: count - first] = rows[first:]
         self.cursor = (self.cursor + count) % self.capacity
         self._resize(min(self.size + count, self.capacity))
 
@@ -122,15 +135,10 @@ class ReplayBuffer:
     def gather(self, indices: Tensor) -> Batch:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""
         columns = self.storage.index_select(0, indices).split(self._widths, -1)
-        values: dict[str, Tensor] = {}
-        for field, column, width in zip(self.fields, columns, self._widths, strict=True):
-            scalar = width == 1 and field not in (
-                "observations",
-                "actions",
-                "next_observations",
-                "next_actions",
-            )
-            values[field] = column.squeeze(-1) if scalar else column
+        values = {
+            field: column.squeeze(-1) if field in SCALARS else column
+            for field, column in zip(self.fields, columns, strict=True)
+        }
         values["terminated"] = values["terminated"] > 0.5
         return Batch(**values)
 
@@ -150,14 +158,16 @@ class ReplayBuffer:
         self.size = size
         self._filled.fill_(size)
 
-    def _pack(self, batch: Batch) -> Tensor:
+    def _columns(self, batch: Batch) -> list[Tensor]:
+        """Return what is kept of a batch, each ``[B, width]``."""
         columns = []
-        for field, width in zip(self.fields, self._widths, strict=True):
+        for field in self.fields:
             column = getattr(batch, field)
             if column is None:
                 raise ValueError(f"this buffer keeps '{field}', the batch to add has none")
-            columns.append(column.to(self.device, torch.float32).reshape(len(column), width))
-        return torch.cat(columns, -1)
+            column = column.to(self.device, torch.float32)
+            columns.append(column.unsqueeze(-1) if field in SCALARS else column)
+        return columns
 
 
 class MixedReplay:
@@ -199,7 +209,7 @@ def check_memory(needed: int, device: torch.device) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"the replay buffer needs {needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; "
-            "lower replay.capacity"
+            "lower replay.capacity, or, for logged data, give data.disk=FOLDER"
         )
 
 

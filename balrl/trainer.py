@@ -172,6 +172,8 @@ class Trainer:
         p, c, parts = self.progress, self.config, self.parts
         events = (c.tracking.log_every, c.pretrain.eval_every, c.checkpoint.every)
         count = min(parts.updates.block, c.pretrain.updates - p.phase_steps, *(e - p.phase_steps % e for e in events))
+        if parts.prefetcher is not None:
+            parts.prefetcher.expect(c.batch_size)
         metrics = parts.updates.run(self._update_offline, "offline", count)
         p.phase_steps += count
         p.pretrain_updates += count
@@ -212,6 +214,9 @@ class Trainer:
         due = int((p.pending_updates + 1e-9) // self._utd)
         p.pending_updates -= due * self._utd
         p.updates += due * self._utd
+        if parts.prefetcher is not None and c.retain == "ratio":
+            batch = self.config.batch_size
+            parts.prefetcher.expect(round(c.offline_ratio * batch), range(0, self._utd * batch, batch))
         return parts.updates.run(update, name, due)
 
     def _update_online(self) -> Metrics:

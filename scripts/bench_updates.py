@@ -6,6 +6,7 @@ Every contestant is a process of its own that makes updates on the same sizes (b
 two hidden layers of 256; 200,000 made-up transitions). They take turns, so that a machine that slows down slows all of
 them; rates are medians over the turns, spreads their range, and ratios are of medians.
 
+`sac-online` counts environment steps of HalfCheetah-v5, each with one update, as a training loop takes them.
 stable-baselines3's SAC takes part where it is installed. Any other library takes part through a worker: a COMMAND
 that prints `READY`, then answers each line `go SECONDS` with `RES updates wall_seconds cpu_seconds`; `{threads}` in it
 becomes the number of threads. Peers should run at their best settings.
@@ -111,7 +112,7 @@ def compare(kind: str, threads: int, peers: dict[str, str], rounds: int, seconds
             contestant.close()
         rates = {name: Rate(statistics.median(t), min(t), max(t)) for name, t in turns.items()}
         flops = {c.name: float(c.ready[1]) for c in contestants if c.name in ("balrl", "floor")}
-        floor = rates["floor"].median * flops["floor"] / flops["balrl"]
+        floor = rates["floor"].median * flops["floor"] / flops["balrl"] if flops["balrl"] else None
         return {
             "kind": kind,
             "threads": threads,
@@ -128,8 +129,11 @@ def work(kind: str, mode: str, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    if kind == "sb3-sac":
-        run, flops = _stable_baselines3(), 0
+    chunk = 5
+    if kind.startswith("sb3-"):
+        run, flops = _stable_baselines3(online=kind == "sb3-sac-online"), 0
+    elif kind == "sac-online":
+        run, flops = _online(mode), 0
     else:
         from balrl.bench import Floor, Subject
 
@@ -139,17 +143,39 @@ def work(kind: str, mode: str, threads: int) -> None:
     run(1)
     first = time.perf_counter() - start
     run(20)
+    if kind.endswith("-online"):
+        chunk = 100
     print("READY", flops, first, flush=True)
     for line in sys.stdin:
         count, wall, cpu = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - wall < float(line.split()[1]):
-            run(chunk := 1 if count < 5 else 5)
+            run(chunk)
             count += chunk
         print("RES", count, time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 
 
-def _stable_baselines3():  # type: ignore[no-untyped-def]
-    """Return gradient steps of stable-baselines3's SAC on a full replay buffer."""
+def _online(mode: str):  # type: ignore[no-untyped-def]
+    """Return steps of SAC in HalfCheetah-v5 as `balrl train` takes them: act, step, store, update."""
+    from balrl import load_config
+    from balrl.display import SilentDisplay
+    from balrl.runs import start_run
+
+    settings = {"warmup.steps": "1000", "finetune.steps": "100000000", "tracking.wandb": "off", "compile": mode}
+    folder = Path(tempfile.mkdtemp())
+    trainer = start_run(load_config("sac/locomotion", settings=settings), folder / "run", SilentDisplay())
+    trainer._run_phase("warmup")
+    trainer._next_phase()
+    trainer._enter("finetune")
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            trainer._finetune_step()
+
+    return run
+
+
+def _stable_baselines3(online: bool):  # type: ignore[no-untyped-def]
+    """Return gradient steps of stable-baselines3's SAC on a full replay buffer, or steps of its own learning loop."""
     import gymnasium as gym
     import numpy as np
     from stable_baselines3 import SAC
@@ -163,6 +189,9 @@ def _stable_baselines3():  # type: ignore[no-untyped-def]
         array = getattr(model.replay_buffer, name)
         array[:] = np.tanh(random.standard_normal(array.shape, dtype=np.float32))
     model.replay_buffer.full = True
+    if online:
+        model.learning_starts = 0
+        return lambda count: model.learn(count, reset_num_timesteps=False, log_interval=None)
     return lambda count: model.train(gradient_steps=count, batch_size=256)
 
 
@@ -177,10 +206,10 @@ def table(results: list[dict[str, object]]) -> str:
         own = rates["balrl"]["median"]
         for name, rate in rates.items():
             ratio = "" if name == "balrl" else f"{own / rate['median']:.2f}×"
-            share = rate["median"] / float(str(result["floor"]))
+            share = f"{rate['median'] / float(str(result['floor'])):.0%}" if result["floor"] else ""
             lines.append(
                 f"| {result['kind']} | {result['threads']} | {name} | {rate['median']:.1f} | "
-                f"{rate['low']:.1f}–{rate['high']:.1f} | {ratio} | {share:.0%} |"
+                f"{rate['low']:.1f}–{rate['high']:.1f} | {ratio} | {share} |"
             )
     lines += ["", "| update | threads | first call, nothing cached | first call, cached |", "| --- | --- | --- | --- |"]
     for r in results:
@@ -190,7 +219,7 @@ def table(results: list[dict[str, object]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", default=["iql", "famo2o-iql", "sac", "redq-10", "cql"])
+    parser.add_argument("--kinds", nargs="+", default=["iql", "famo2o-iql", "sac", "redq-10", "cql", "sac-online"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--peer", action="append", default=[], help="KIND:NAME=COMMAND")
     parser.add_argument("--rounds", type=int, default=5)
@@ -201,13 +230,14 @@ def main() -> None:
     if options.worker:
         work(options.worker[0], options.worker[1], int(options.worker[2]))
         return
-    peers: dict[str, dict[str, str]] = {"sac": {}}
+    peers: dict[str, dict[str, str]] = {"sac": {}, "sac-online": {}}
     try:
         import stable_baselines3
 
-        peers["sac"][f"stable-baselines3 {stable_baselines3.__version__}"] = (
-            f"{sys.executable} {Path(__file__).resolve()} --worker sb3-sac off {{threads}}"
-        )
+        for kind, others in peers.items():
+            others[f"stable-baselines3 {stable_baselines3.__version__}"] = (
+                f"{sys.executable} {Path(__file__).resolve()} --worker sb3-{kind} off {{threads}}"
+            )
     except ImportError:
         pass
     for text in options.peer:

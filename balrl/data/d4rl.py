@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,12 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 DEFAULT_LIMIT = 1000
 
 
-def read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def read_hdf5(path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the top-level arrays of an HDF5 file and its attributes as strings.
+
+    Args:
+        path: the file.
+        mapped: leave arrays that are neither compressed nor chunked in the file, and map them from there.
 
     Raises:
         UserError: when the file is missing, is no HDF5 file, is truncated, or lacks a required array.
@@ -27,7 +32,8 @@ def read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise UserError(f"'{path}' is not an HDF5 file (its first bytes say otherwise); expected the D4RL layout")
     try:
         with h5py.File(path, "r") as file:
-            arrays = {key: item[()] for key, item in file.items() if isinstance(item, h5py.Dataset)}
+            found = {key: item for key, item in file.items() if isinstance(item, h5py.Dataset)}
+            arrays = {key: _mapped(path, item) if mapped else item[()] for key, item in found.items()}
             attributes = {key: str(value) for key, value in file.attrs.items()}
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -40,7 +46,7 @@ def read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     return arrays, attributes
 
 
-def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset:
+def load_d4rl(path: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:
     """Read a D4RL HDF5 file.
 
     With ``next_observations`` every row is kept. Without, ``next_observations[t] = observations[t + 1]`` inside an
@@ -53,9 +59,10 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
     Args:
         path: the file.
         max_episode_steps: the environment's step limit, used only by files without ``timeouts``; 1000 if not given.
+        mapped: map large arrays from the file where that is possible (neither compressed nor chunked, float32).
     """
     path = Path(path)
-    arrays, attributes = read_hdf5(path)
+    arrays, attributes = read_hdf5(path, mapped)
     rows = arrays["rewards"].size
     for key in (*REQUIRED, "timeouts", "next_observations"):
         if key not in arrays:
@@ -92,8 +99,10 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
         notes.append(f"no next_observations in the file: {int(cut.sum())} rows without a stored successor dropped")
         if not keep.any():
             raise UserError(f"'{path}': no transition has a stored successor; add next_observations to the file")
-    data = {key: value[keep] for key, value in floats.items()}
-    terminated, truncated = terminated[keep], truncated[keep]
+    data = floats
+    if not keep.all():
+        data = {key: value[keep] for key, value in floats.items()}
+        terminated, truncated = terminated[keep], truncated[keep]
     if not (terminated[-1] or truncated[-1]):
         truncated[-1] = True
         if keep.all():
@@ -106,6 +115,13 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None) -> Dataset
         env_id=attributes.get("env_id"),
         notes=tuple(notes),
     )
+
+
+def _mapped(path: Path, item: Any) -> Array:
+    offset = item.id.get_offset()
+    if offset is None or item.dtype.hasobject or item.ndim == 0:
+        return np.asarray(item[()])
+    return np.memmap(path, item.dtype, "r", offset, item.shape)
 
 
 def _timeouts_from_limit(terminated: Array, limit: int) -> Array:

@@ -15,6 +15,7 @@ from balrl.errors import UserError
 from balrl.returns import MonteCarlo
 
 Array = NDArray[Any]
+PART = 100_000
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    def parts(self) -> list[slice]:
+        """Return the rows in parts small enough to work on in memory, where the arrays are mapped from a file."""
+        return [slice(first, first + PART) for first in range(0, len(self), PART)]
 
     @cached_property
     def ends(self) -> Array:

@@ -85,7 +85,9 @@ def not_finite(dataset: Dataset) -> list[str]:
     found = []
     for name in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(dataset, name).reshape(len(dataset), -1)
-        rows = np.flatnonzero(~np.isfinite(values).all(1))
+        rows = np.concatenate(
+            [part.start + np.flatnonzero(~np.isfinite(values[part]).all(1)) for part in dataset.parts()]
+        )
         if len(rows):
             found.append(
                 f"{name}: {len(rows):,} rows are NaN or infinite, the first is row {rows[0]:,}: remove these episodes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from balrl.data.dataset import Array, Dataset
 from balrl.data.inspect import not_finite
 from balrl.data.reference import task_name
 from balrl.errors import UserError
-from balrl.replay import ReplayBuffer
+from balrl.replay import OPTIONAL_FIELDS, ReplayBuffer
 from balrl.returns import MonteCarlo
 from balrl.spaces import SpaceAdapter
 
@@ -68,8 +69,8 @@ def monte_carlo(config: DataConfig, discount: float, transform: RewardTransform)
 def observation_statistics(dataset: Dataset, eps: float) -> tuple[Array, Array]:
     """Return mean and standard deviation + `eps` of the observations, each ``[observation_dim]``."""
     mean = dataset.observations.mean(0, dtype=np.float64)
-    std = dataset.observations.std(0, dtype=np.float64)
-    return mean.astype(np.float32), (std + eps).astype(np.float32)
+    squares = sum(((dataset.observations[part] - mean) ** 2).sum(0) for part in dataset.parts())
+    return mean.astype(np.float32), (np.sqrt(squares / len(dataset)) + eps).astype(np.float32)
 
 
 def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
@@ -114,36 +115,26 @@ def to_replay(
     fields: tuple[str, ...] = (),
     device: torch.device | str = "cpu",
     monte_carlo: MonteCarlo | None = None,
+    allocate: Callable[[int, int], torch.Tensor] | None = None,
 ) -> ReplayBuffer:
     """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
 
     Args:
         monte_carlo: how the transformed rewards' returns are taken, where those are asked for.
+        allocate: makes the storage; see `ReplayBuffer`.
     """
     rewards = transform(dataset.rewards)
     dataset = replace(dataset, rewards=rewards)
-    extra = {}
+    extra: dict[str, Array] = {}
     if "mc_returns" in fields:
-        extra["mc_returns"] = torch.from_numpy(dataset.mc_returns(monte_carlo or MonteCarlo(0.99)))
+        extra["mc_returns"] = dataset.mc_returns(monte_carlo or MonteCarlo(0.99))
     if "next_actions" in fields:
-        extra["next_actions"] = torch.from_numpy(dataset.next_actions())
-    buffer = ReplayBuffer(
-        len(dataset),
-        dataset.observations.shape[1],
-        dataset.actions.shape[1],
-        device,
-        fields,
-    )
-    buffer.add(
-        Batch(
-            torch.from_numpy(dataset.observations),
-            torch.from_numpy(dataset.actions),
-            torch.from_numpy(rewards),
-            torch.from_numpy(dataset.next_observations),
-            torch.from_numpy(dataset.terminated),
-            **extra,
-        )
-    )
+        extra["next_actions"] = dataset.next_actions()
+    widths = dataset.observations.shape[1], dataset.actions.shape[1]
+    buffer = ReplayBuffer(len(dataset), *widths, device, fields, allocate)
+    columns = {name: getattr(dataset, name) for name in Batch._fields if name not in OPTIONAL_FIELDS} | extra
+    for part in dataset.parts():
+        buffer.add(Batch(**{name: torch.from_numpy(np.array(column[part])) for name, column in columns.items()}))
     return buffer
 
 
