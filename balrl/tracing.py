@@ -58,6 +58,7 @@ def trace(update: Update) -> Traced:
 
     graph = make_fx(record, decomposition_table=WRITTEN_OUT)()
     inputs = _lift_constants(graph)
+    _count_at_the_end(graph)
     return Traced(graph, inputs, tuple(names))
 
 
@@ -83,6 +84,39 @@ def _lift_constants(traced: fx.GraphModule) -> list[Tensor]:
     graph.lint()
     traced.recompile()
     return inputs
+
+
+def _count_at_the_end(traced: fx.GraphModule) -> None:
+    """Turn steps of a counter, ``x += 3; use(x); x += 2``, into ``use(x + 3); x += 5``.
+
+    Random streams are advanced several times in an update. Torch 2.13's compiler, given an input that is changed more
+    than once, lets some of what read it in between see a later value.
+    """
+    graph = traced.graph
+    ahead: dict[fx.Node, int] = {}
+    stands_for: dict[fx.Node, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op == "placeholder":
+            continue
+        steps = node.target in (aten.add_.Tensor, aten.add_.Scalar) and isinstance(node.args[1], int)
+        counter = stands_for.get(node.args[0], node.args[0]) if steps else None
+        if counter is not None and counter.op == "placeholder":
+            ahead[counter] = ahead.get(counter, 0) + node.args[1]
+            stands_for[node] = counter
+            continue
+        for counter in dict.fromkeys(stands_for.get(used, used) for used in node.all_input_nodes):
+            if ahead.get(counter):
+                with graph.inserting_before(node):
+                    now = graph.call_function(aten.add.Tensor, (counter, ahead[counter]))
+                for old in (counter, *(n for n, c in stands_for.items() if c is counter)):
+                    node.replace_input_with(old, now)
+    for node in reversed(list(stands_for)):
+        graph.erase_node(node)
+    with graph.inserting_before(next(iter(graph.find_nodes(op="output")))):
+        for counter, total in ahead.items():
+            graph.call_function(aten.add_.Tensor, (counter, total))
+    graph.lint()
+    traced.recompile()
 
 
 def adam_step(
