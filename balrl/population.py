@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -102,8 +102,9 @@ class Population:
             member.phase_updates += difference
 
     @property
-    def variant(self) -> Any:
-        return self.members[0].variant
+    def variant(self) -> tuple[Hashable, ...]:
+        """Those of all, of which some may be out of step."""
+        return tuple(member.variant for member in self.members)
 
     def state_dict(self) -> dict[str, Tensor]:
         return self._gathered(lambda member: member.state_dict())
