@@ -65,9 +65,9 @@ class Trainer:
 
     def run(self) -> Outcome:
         """Run what is left, and return how that ended: an interrupted run is saved, a diverged one is not."""
+        self._clock = time.perf_counter()
         if not self.progress.evaluations:
             self._evaluate()
-        self._clock = time.perf_counter()
         if self.config.watchdog.on_divergence == "rollback" and not list_checkpoints(self.run_dir):
             self.save()
         while self.progress.phase != "done":
@@ -309,7 +309,9 @@ class Trainer:
 
     def _evaluate(self) -> None:
         p = self.progress
+        self._tick()
         result = self.parts.evaluate()
+        self._tick("evaluation")
         record = {
             "step": p.step,
             "phase": p.phase,
@@ -323,11 +325,11 @@ class Trainer:
         self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
         self.parts.display.evaluated(record)
 
-    def _tick(self) -> None:
-        """Add the wall time since the last call to the phase's."""
+    def _tick(self, spent_on: str | None = None) -> None:
+        """Add the wall time since the last call to the phase's, or to what it was spent on."""
         now = time.perf_counter()
-        seconds = self.progress.seconds
-        seconds[self.progress.phase] = seconds.get(self.progress.phase, 0.0) + now - self._clock
+        seconds, key = self.progress.seconds, spent_on or self.progress.phase
+        seconds[key] = seconds.get(key, 0.0) + now - self._clock
         self._clock = now
 
 

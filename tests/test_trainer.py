@@ -184,7 +184,7 @@ def test_a_run_directory_holds_everything(whole_run: Path) -> None:
     assert summary["seed"] == 0
     assert summary["final"]["success_rate"] is not None
     assert summary["best"]["score"] >= summary["final"]["score"]
-    assert set(summary["wall_seconds"]) == {"pretrain", "warmup", "finetune"}
+    assert set(summary["wall_seconds"]) == {"pretrain", "warmup", "finetune", "evaluation"}
     assert summary["versions"]["torch"] == torch.__version__
     steps = [record["step"] for record in read_metrics(whole_run / "metrics.jsonl")]
     assert steps == sorted(steps)
