@@ -14,6 +14,7 @@ from balrl.runs import (
     RunResult,
     default_run_dir,
     member_dirs,
+    prepare_run,
     reopen_run,
     run_to_its_end,
     run_together,
@@ -40,7 +41,7 @@ def train(config: TrainConfig, run_dir: str | Path | None = None, display: Displ
         UserError: for a mistake in the configuration, the data or the directory.
     """
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
-    trainer = start_run(config, path, display or SilentDisplay())
+    trainer = start_run(config, prepare_run(config, path, display or SilentDisplay()), path)
     with stops_on_interrupt(trainer):
         return run_to_its_end(trainer)
 
@@ -79,20 +80,26 @@ def train_population(
     if member_dirs(folder) or (folder / "config.yaml").exists():
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
     shared: dict[Any, Any] = {}
-    trainers = {
-        name: start_run(config, folder / name, MemberDisplay(display, name), shared) for name, config in members.items()
+    parts = {
+        name: prepare_run(config, folder / name, MemberDisplay(display, name), shared)
+        for name, config in members.items()
     }
+    trainers = {name: start_run(config, parts[name], folder / name, shared) for name, config in members.items()}
     return run_together(trainers, display)
 
 
 def resume_population(run_dir: str | Path, display: Display | None = None) -> dict[str, RunResult]:
-    """Go on with every interrupted run in a population's directory."""
+    """Go on with every interrupted run in a population's directory.
+
+    Raises:
+        UserError: when there is none.
+    """
+    paths = member_dirs(Path(run_dir))
+    if not paths:
+        raise UserError(f"'{run_dir}' is no population: none of its folders holds a run")
     display = display or SilentDisplay()
     shared: dict[Any, Any] = {}
-    opened = {
-        path.name: reopen_run(path, None, MemberDisplay(display, path.name), shared)
-        for path in member_dirs(Path(run_dir))
-    }
+    opened = {path.name: reopen_run(path, None, MemberDisplay(display, path.name), shared) for path in paths}
     ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
     return ended | run_together({n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display)
 

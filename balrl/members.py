@@ -36,7 +36,8 @@ def member_configs(
     if len(members) < 2:
         raise UserError(f"a population has at least 2 members, this one has {len(members)}; drop --seeds, or name more")
     for key in vary:
-        _check_number(config, key)
+        for member in members.values():
+            _check_number(member, key)
     return members
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from balrl.replay import ReplayBuffer
+from balrl.replay import ReplayBuffer, check_memory
 from balrl.tracing import Metrics, Update, adam_step
 from balrl.updates import Updatable
 
@@ -50,10 +50,11 @@ class Population:
         self._optimizers: list[tuple[Sequence[_Slot], _StackedAdam]] = []
         tensors = [list(_tensor_slots(agent, r)) for agent, r in zip(agents, replays, strict=True)]
         stacks: dict[int, Tensor] = {}
+        own = (slot.mapping[slot.key] for slots in zip(*tensors, strict=True) for slot in _differing(slots))
+        check_memory(sum(value.numel() * value.element_size() for value in own), self.device)
         for slots in zip(*tensors, strict=True):
-            values = [slot.mapping[slot.key] for slot in slots]
-            if any(value is not values[0] for value in values):
-                stack = _stack(slots, values)
+            if _differing(slots):
+                stack = _stack(slots)
                 stacks[id(slots[0].mapping[slots[0].key])] = stack
                 self._substitutes.append((slots, stack))
         for slots in zip(*(_number_slots(agent) for agent in agents), strict=True):
@@ -208,8 +209,15 @@ def _number_slots(agent: Member) -> Iterator[_Slot]:
             yield from (_Slot(values, key) for key, value in values.items() if isinstance(value, float))
 
 
-def _stack(slots: Sequence[_Slot], values: Sequence[Tensor]) -> Tensor:
-    """Return a stack of the members' values, which become its rows where they are kept."""
+def _differing(slots: Sequence[_Slot]) -> Sequence[_Slot]:
+    """Return the members' slots, or none of them where all hold the same tensor."""
+    first = slots[0].mapping[slots[0].key]
+    return slots if any(slot.mapping[slot.key] is not first for slot in slots) else ()
+
+
+def _stack(slots: Sequence[_Slot]) -> Tensor:
+    """Return a stack of the members' tensors, which become its rows where they are kept."""
+    values = [slot.mapping[slot.key] for slot in slots]
     stack = torch.stack([value.detach() for value in values])
     for slot, value, row in zip(slots, values, stack.unbind(), strict=True):
         if isinstance(value, nn.Parameter):

@@ -208,7 +208,7 @@ def check_memory(needed: int, device: torch.device) -> None:
     free = free_memory(device)
     if free is not None and needed > free:
         raise UserError(
-            f"the replay buffer needs {needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; "
+            f"the replay needs {needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; "
             "lower replay.capacity, or, for logged data, give data.disk=FOLDER"
         )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from balrl.agents.base import Agent
     from balrl.assemble import Shared
     from balrl.display import Display
+    from balrl.parts import Parts
     from balrl.tracking import Tracker
     from balrl.trainer import Trainer
 
@@ -45,22 +46,27 @@ class RunResult:
         return float(self.summary["final"]["score"])
 
 
-def start_run(config: TrainConfig, path: Path, display: Display, shared: Shared | None = None) -> Trainer:
-    """Make a new run directory and what runs in it.
+def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Shared | None = None) -> Parts:
+    """Make what a new run in a directory is made of. Writes nothing.
 
     Raises:
         UserError: for a mistake in the configuration or the data, or when the directory holds a run already.
     """
     from balrl.assemble import make_parts
-    from balrl.trainer import Trainer
 
     config.check_phases()
     if _is_writable(path) and (path / "config.yaml").exists():
         raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
-    parts = make_parts(config, display, shared=shared)
+    return make_parts(config, display, shared=shared)
+
+
+def start_run(config: TrainConfig, parts: Parts, path: Path, shared: Shared | None = None) -> Trainer:
+    """Make the directory of a prepared run, and what runs in it."""
+    from balrl.trainer import Trainer
+
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return Trainer(config, parts, _start_tracker(config, path, display), path)
+    return Trainer(config, parts, _start_tracker(config, path, parts.display, shared), path)
 
 
 def reopen_run(
@@ -97,7 +103,7 @@ def reopen_run(
     if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
     offset = state["metrics_offset"] if state else 0
-    trainer = Trainer(stored, parts, _start_tracker(stored, path, display, offset), path)
+    trainer = Trainer(stored, parts, _start_tracker(stored, path, display, shared, offset), path)
     if checkpoint and not trainer.load(checkpoint):
         display.notice(
             f"{stored.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
@@ -142,7 +148,8 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
             raise
 
     if len(trainers) < 2:
-        return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
+        with stops_on_interrupt(*trainers.values()):
+            return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
     parts = [trainer.parts for trainer in trainers.values()]
     population = Population([cast("Agent", p.agent) for p in parts], [p.replays for p in parts])
     config = next(iter(trainers.values())).config
@@ -204,14 +211,16 @@ def member_dirs(path: Path) -> list[Path]:
     return sorted(found.parent for found in path.glob("*/config.yaml")) if not (path / "config.yaml").exists() else []
 
 
-def _start_tracker(config: TrainConfig, path: Path, display: Display, offset: int = 0) -> Tracker:
+def _start_tracker(
+    config: TrainConfig, path: Path, display: Display, shared: Shared | None = None, offset: int = 0
+) -> Tracker:
     from balrl.tracking import Tracker
 
-    tracking = config.tracking
-    tracker = Tracker(
-        path, config.model_dump(mode="json"), tracking.wandb, tracking.project, offset, tracking.tensorboard
-    )
+    tracking, shared = config.tracking, {} if shared is None else shared
+    mode = shared.get("wandb", tracking.wandb)
+    tracker = Tracker(path, config.model_dump(mode="json"), mode, tracking.project, offset, tracking.tensorboard)
     if tracker.notice:
+        shared["wandb"] = "offline"  # the other members need not wait for the same
         display.notice(tracker.notice)
     return tracker
 

@@ -9,7 +9,7 @@ import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from balrl.checkpoint import write_json
 from balrl.errors import UserError
@@ -31,6 +31,9 @@ class Tracker:
         offset: bytes of ``metrics.jsonl`` to keep when a run is resumed; what lies beyond was written after the
             checkpoint (or by a run that left no checkpoint) and is moved to ``metrics.discarded.jsonl``.
     """
+
+    open_runs: ClassVar[int] = 0
+    """W&B runs of this process that are not closed."""
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class Tracker:
             for key, value in (summary or {}).items():
                 self._run.summary[key] = value
             self._run.finish(exit_code=exit_code)
+            Tracker.open_runs -= 1
             self._run = None
 
     def _discard_after(self, offset: int) -> None:
@@ -124,9 +128,11 @@ class Tracker:
             run = wandb.init(settings=wandb.Settings(**silent), **options)
         except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
             self.notice = f"W&B is not reachable ({str(error).splitlines()[0]}); logging offline"
-            wandb.teardown()
+            if not Tracker.open_runs:  # it would end those of other members too
+                wandb.teardown()
             options |= {"mode": "offline", "resume": None}
             run = wandb.init(settings=wandb.Settings(**silent), **options)
+        Tracker.open_runs += 1
         write_json(id_file, {"id": run_id, "mode": run.settings.mode, "dir": str(Path(run.dir).parent)})
         return run
 

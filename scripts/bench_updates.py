@@ -158,11 +158,12 @@ def _online(mode: str):  # type: ignore[no-untyped-def]
     """Return steps of SAC in HalfCheetah-v5 as `balrl train` takes them: act, step, store, update."""
     from balrl import load_config
     from balrl.display import SilentDisplay
-    from balrl.runs import start_run
+    from balrl.runs import prepare_run, start_run
 
     settings = {"warmup.steps": "1000", "finetune.steps": "100000000", "tracking.wandb": "off", "compile": mode}
     folder = Path(tempfile.mkdtemp())
-    trainer = start_run(load_config("sac/locomotion", settings=settings), folder / "run", SilentDisplay())
+    config = load_config("sac/locomotion", settings=settings)
+    trainer = start_run(config, prepare_run(config, folder / "run", SilentDisplay()), folder / "run")
     trainer._run_phase("warmup")
     trainer._next_phase()
     trainer._enter("finetune")

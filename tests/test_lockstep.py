@@ -10,6 +10,7 @@ import pytest
 
 import balrl
 from balrl.cli import main
+from balrl.errors import UserError
 from balrl.lockstep import SharedUpdates, Worker, run_in_lockstep
 from balrl.population import Population
 from balrl.runs import member_dirs
@@ -156,6 +157,16 @@ def test_an_error_in_a_common_update_reaches_every_run(tmp_path: Path, monkeypat
     with pytest.raises(MemoryError, match="no room"):
         balrl.train_population(members(), tmp_path)
     assert all((path / "summary.json").exists() for path in member_dirs(tmp_path))
+
+
+def test_a_mistake_in_one_member_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = balrl.load_config("calql/point-maze", settings={**SETTINGS, "data.mc_truncation": "last_reward"})
+    configs = balrl.member_configs(config, [0], {"agent.discount": ["0.9", "1.0"]})
+    with pytest.raises(UserError, match=r"lower agent.discount"):
+        balrl.train_population(configs, tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+    with pytest.raises(UserError, match="is no population"):
+        balrl.resume_population(tmp_path)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

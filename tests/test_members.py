@@ -64,3 +64,10 @@ def test_mistakes_are_named() -> None:
         member_configs(config, [0])
     with pytest.raises(UserError, match="twice"):
         member_configs(config, [0], {"agent.expectile": ["0.7", "0.70"]})
+
+
+def test_numbers_that_are_absent_by_default_can_differ() -> None:
+    members = member_configs(balrl.load_config("sac/locomotion"), [0], {"agent.target_entropy": ["-2.0", "-3.0"]})
+    assert [config.agent.target_entropy for config in members.values()] == [-2.0, -3.0]
+    with pytest.raises(UserError, match=r"cannot differ in agent.target_entropy"):
+        member_configs(balrl.load_config("sac/locomotion"), [0], {"agent.target_entropy": ["null", "-3.0"]})

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from balrl.agents import Agent
+from balrl.errors import UserError
 from balrl.population import Population
 from balrl.replay import MixedReplay, ReplayBuffer
 from balrl.updates import CompiledUpdates
@@ -40,6 +41,16 @@ def online(agent: Agent, seed: int) -> ReplayBuffer:
     torch.manual_seed(100 + seed)
     buffer.add(random_batch(20 + seed))
     return buffer
+
+
+def assert_population_equals_solo(solo: list[Agent], members: list[Agent], shared: ReplayBuffer) -> None:
+    population = Population(members, [[shared]] * len(members))
+    for _ in range(5):
+        for agent in solo:
+            update_of(agent, shared)()
+        population.batched(update_of(members[0], shared))()
+    for alone, member in zip(solo, members, strict=True):
+        assert_same(alone, member, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(AGENTS))
@@ -101,14 +112,7 @@ def test_members_may_differ_in_a_number(name: str, number: str) -> None:
     base = getattr(AGENTS[name][1], number)
     values = [base, 0.7 * base, 0.4 * base] if number != "max_weight" else [base, 1.0, 0.5]
     solo, members = ([make(name, 0, **{number: value}) for value in values] for _ in range(2))
-    shared = logged(solo[0])
-    population = Population(members, [[shared]] * 3)
-    for _ in range(5):
-        for agent in solo:
-            update_of(agent, shared)()
-        population.batched(update_of(members[0], shared))()
-    for alone, member in zip(solo, members, strict=True):
-        assert_same(alone, member, tolerance=1e-5)
+    assert_population_equals_solo(solo, members, logged(solo[0]))
     ends = [torch.cat([x.flatten() for x in agent.state_dict().values()]) for agent in members]
     assert not torch.allclose(ends[0], ends[1], rtol=1e-6, atol=1e-7)  # the number does something
 
@@ -126,14 +130,7 @@ def test_members_may_differ_in_their_balance() -> None:
             for balance in balances:
                 torch.manual_seed(0)
                 kept.append(cls(*SPACES, config.model_copy(update={"balance": balance})))
-        shared = logged(solo[0])
-        population = Population(members, [[shared]] * 2)
-        for _ in range(5):
-            for agent in solo:
-                update_of(agent, shared)()
-            population.batched(update_of(members[0], shared))()
-        for alone, member in zip(solo, members, strict=True):
-            assert_same(alone, member, tolerance=1e-5)
+        assert_population_equals_solo(solo, members, logged(solo[0]))
 
 
 @pytest.mark.parametrize("name", ["iql", "redq"])
@@ -169,3 +166,13 @@ def test_a_member_that_is_not_a_number_harms_no_other() -> None:
         update_of(solo, shared)()
         population.batched(update_of(members[0], shared))()
     assert_same(solo, members[1], tolerance=1e-5)
+
+
+def test_stacks_that_do_not_fit_are_refused_before_anything_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [make("iql", seed) for seed in range(2)]
+    own = [online(member, seed) for seed, member in enumerate(members)]
+    kept = own[0].storage
+    monkeypatch.setattr("balrl.replay.free_memory", lambda _: 10_000)
+    with pytest.raises(UserError, match=r"lower replay.capacity"):
+        Population(members, [[buffer] for buffer in own])
+    assert own[0].storage is kept

@@ -109,6 +109,27 @@ def test_no_network_falls_back_to_offline_and_says_so(tmp_path: Path, monkeypatc
     assert read_metrics(tmp_path / "metrics.jsonl")
 
 
+def test_a_failure_ends_no_other_member_s_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    real = wandb.init
+
+    def init(**options: Any) -> Any:
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("timed out")
+        return real(**options)
+
+    monkeypatch.setattr(wandb, "init", init)
+    trackers = []
+    for name, mode in (("a", "offline"), ("b", "online")):
+        (tmp_path / name).mkdir()
+        trackers.append(Tracker(tmp_path / name, {}, mode))
+    for tracker in trackers:
+        tracker.log(1, "pretrain", {"loss": 1.0})
+        tracker.close({"final": {"score": 1.0}})
+    assert Tracker.open_runs == 0
+    wandb.teardown()
+
+
 def test_off_touches_no_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # importing it now fails
     tracker = Tracker(tmp_path, {}, "off")
