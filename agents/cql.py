@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agents.config import CQLConfig
-from balrl.agents.optim import adam, descend
+from balrl.agents.optim import adam, descend, in_blocks
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
 from balrl.tracing import Metrics
 
 MAX_ALPHA = 1e6
+CACHED = 2048
+"""Sampled actions whose activations stay in a CPU's cache."""
 
 
 class CQL(SAC):
@@ -63,12 +65,24 @@ class CQL(SAC):
 
     def penalty(self, batch: Batch) -> Tensor:
         """Return the conservative penalty ``[]``, averaged over rows and over the members that it is applied to."""
+        members = self._random_members(self.config.penalty_members)
+        actions, log_density = self._sampled_actions(
+            self.normalizer(batch.observations), self.normalizer(batch.next_observations)
+        )
+        count, rows, _ = actions.shape
+        blocks = -(-count * rows // CACHED) if self.device.type == "cpu" else 1
+        return in_blocks(
+            lambda part: self._penalty_at(batch.rows(part), actions[:, part], log_density[:, part], members),
+            rows,
+            blocks,
+            list(self.critic.parameters()),
+        )
+
+    def _penalty_at(self, batch: Batch, actions: Tensor, log_density: Tensor, members: Tensor | None) -> Tensor:
+        """Return the penalty ``[]`` for sampled actions ``[3n, B, action_dim]`` and log-densities ``[3n, B]``."""
         c = self.config
         observations = self.normalizer(batch.observations)
-        next_observations = self.normalizer(batch.next_observations)
-        members = self._random_members(c.penalty_members)
         data_q = self.critic(observations, batch.actions, members)
-        actions, log_density = self._sampled_actions(observations, next_observations)
         count, rows, action_dim = actions.shape
         repeated = observations.expand(count, *observations.shape).reshape(count * rows, -1)
         q = self.critic(repeated, actions.reshape(count * rows, action_dim), members).unflatten(-1, (count, rows))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from balrl.stacks import stacked
+from balrl.stacks import stacked, unstacked
 
 
 class Learner(nn.Module):
@@ -58,3 +59,30 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     for parameter, gradient in zip(parameters, torch.autograd.grad(stacked(loss).sum(), parameters), strict=True):
         parameter.grad = gradient
     optimizer.step()
+
+
+def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, blocks: int, parameters: Sequence[Tensor]) -> Tensor:
+    """Return the mean of a loss over rows, computed and differentiated one block of rows after another.
+
+    Value and gradient are those of ``loss_of(slice(0, rows))``, but what is made on the way exists for one block at a
+    time, and can stay in a processor's cache. The result is linear in the parameters, with the gradient for its slope:
+    it can be used in a larger loss, and differentiated once.
+
+    Args:
+        loss_of: the mean loss ``[]`` over some rows.
+        rows: how many there are.
+        blocks: into how many parts they are cut, as equal as can be.
+        parameters: what the loss is differentiated by.
+    """
+    if blocks == 1:
+        return loss_of(slice(0, rows))
+    size = -(-rows // blocks)
+    losses, made = [], []
+    for start in range(0, rows, size):
+        block = slice(start, min(start + size, rows))
+        loss = loss_of(block) * ((block.stop - block.start) / rows)
+        losses.append(loss.detach())
+        made.append(torch.autograd.grad(stacked(loss).sum(), [stacked(p) for p in parameters]))
+    gradients = [reduce(torch.add, parts) for parts in zip(*made, strict=True)]
+    slope = reduce(torch.add, [(p * unstacked(g, p)).sum() for p, g in zip(parameters, gradients, strict=True)])
+    return reduce(torch.add, losses) + (slope - slope.detach())

@@ -33,8 +33,8 @@ class Batch(NamedTuple):
     mc_returns: Tensor | None = None
     next_actions: Tensor | None = None
 
-    def rows(self, index: Tensor) -> Batch:
-        """Return the rows at a boolean or integer index."""
+    def rows(self, index: Tensor | slice) -> Batch:
+        """Return the rows at a boolean or integer index, or of a slice."""
         return Batch(*(None if x is None else x[index] for x in self))  # type: ignore[arg-type]
 
     def split(self, parts: int) -> list[Batch]:

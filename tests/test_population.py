@@ -19,6 +19,11 @@ from tests.test_updates import NoHost, assert_same, update_of
 SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
 
 
+@pytest.fixture(autouse=True)
+def penalty_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balrl.agents.cql.CACHED", 100)
+
+
 def make(name: str, seed: int, **settings: float) -> Agent:
     torch.manual_seed(seed)
     cls, config = AGENTS[name]
@@ -133,7 +138,7 @@ def test_members_may_differ_in_their_balance() -> None:
         assert_population_equals_solo(solo, members, logged(solo[0]))
 
 
-@pytest.mark.parametrize("name", ["iql", "redq"])
+@pytest.mark.parametrize("name", ["iql", "cql", "redq"])
 def test_a_population_s_update_compiles(name: str) -> None:
     """What compilers are given is the same: recorded and functional, 1e-5."""
     written, compiled = ([make(name, seed) for seed in range(2)] for _ in range(2))
