@@ -123,7 +123,7 @@ def make_parts(
 
     return Parts(
         agent=agent,
-        updates=choose_updates(config.compile, agent, config.planned_updates, display.notice),
+        updates=choose_updates(config.compile, agent, config.planned_updates, display.notice, display.working),
         interaction=interaction,
         offline=offline,
         sampler=sampler,

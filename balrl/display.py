@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
@@ -18,6 +19,7 @@ class Display(Protocol):
     def update(self, progress: RunProgress, total: int) -> None: ...
     def evaluated(self, record: Mapping[str, Any]) -> None: ...
     def notice(self, message: str) -> None: ...
+    def working(self, what: str) -> AbstractContextManager[None]: ...
 
 
 def describe_evaluation(record: Mapping[str, Any]) -> str:
@@ -40,7 +42,7 @@ class RichDisplay:
         self._bar = Progress(
             TextColumn("{task.description:>8}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -65,12 +67,13 @@ class RichDisplay:
             if self._task is not None:
                 self._bar.remove_task(self._task)
             self._task = self._bar.add_task(
-                progress.phase, total=total, completed=progress.phase_steps, rate="", score=self._score
+                progress.phase, total=total, completed=progress.phase_steps, count="", rate="", score=self._score
             )
             self._phase = progress.phase
         speed = self._bar.tasks[0].speed
         rate = f"{speed:,.0f} steps/s" if speed else ""
-        self._bar.update(self._task, completed=progress.phase_steps, rate=rate, score=self._score)
+        count = f"{progress.phase_steps:,}/{total:,}"
+        self._bar.update(self._task, completed=progress.phase_steps, count=count, rate=rate, score=self._score)
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
         self._score = f"score {record['score']:.1f}"
@@ -78,6 +81,15 @@ class RichDisplay:
 
     def notice(self, message: str) -> None:
         self.console.print(message, highlight=False, style="yellow")
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Show on a line of its own what keeps the run from going on."""
+        task = self._bar.add_task(what, total=None, count="", rate="", score="")
+        try:
+            yield
+        finally:
+            self._bar.remove_task(task)
 
 
 class SilentDisplay:
@@ -91,6 +103,9 @@ class SilentDisplay:
 
     def notice(self, message: str) -> None:
         pass
+
+    def working(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class MemberDisplay:
@@ -112,3 +127,6 @@ class MemberDisplay:
 
     def notice(self, message: str) -> None:
         self.display.notice(f"{self.member}: {message}")
+
+    def working(self, what: str) -> AbstractContextManager[None]:
+        return self.display.working(what)

@@ -153,7 +153,7 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
     parts = [trainer.parts for trainer in trainers.values()]
     population = Population([cast("Agent", p.agent) for p in parts], [p.replays for p in parts])
     config = next(iter(trainers.values())).config
-    updates = choose_updates(config.compile, population, config.planned_updates, display.notice)
+    updates = choose_updates(config.compile, population, config.planned_updates, display.notice, display.working)
     workers: dict[str, Worker[RunResult]] = {}
     for name, trainer in trainers.items():
         workers[name] = Worker(partial(work, trainer))

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from balrl.batch import Batch
 from balrl.checkpoint import (
     list_checkpoints,
     load_random_state,
@@ -24,6 +23,7 @@ from balrl.checkpoint import (
     write_json,
 )
 from balrl.config import RunConfig
+from balrl.learning import Learning
 from balrl.parts import Parts
 from balrl.progress import PHASES, Progress
 from balrl.rollout import Step
@@ -59,7 +59,7 @@ class Trainer:
             "warmup": self._warmup_step,
             "finetune": self._finetune_step,
         }
-        self._utd = config.finetune.policy_every or max(1, round(config.finetune.utd_ratio))
+        self._learning = Learning(config, parts)
         self._phase_entered = False
         self._clock = time.perf_counter()
 
@@ -169,21 +169,10 @@ class Trainer:
             self.save(f"{p.step:010d}-end-{ended}")
 
     def _pretrain_step(self) -> Metrics:
-        p, c, parts = self.progress, self.config, self.parts
+        p, c = self.progress, self.config
         events = (c.tracking.log_every, c.pretrain.eval_every, c.checkpoint.every)
-        count = min(parts.updates.block, c.pretrain.updates - p.phase_steps, *(e - p.phase_steps % e for e in events))
-        if parts.prefetcher is not None:
-            parts.prefetcher.expect(c.batch_size)
-        metrics = parts.updates.run(self._update_offline, "offline", count)
-        p.phase_steps += count
-        p.pretrain_updates += count
-        p.updates += count
-        return metrics
-
-    def _update_offline(self) -> Metrics:
-        assert self.parts.offline is not None
-        agent = self.parts.agent
-        return agent.update(self.parts.offline.sample(self.config.batch_size, 1, agent.stream))
+        left = (c.pretrain.updates - p.phase_steps, *(e - p.phase_steps % e for e in events))
+        return self._learning.pretrain(p, min(self.parts.updates.block, *left))
 
     def _warmup_step(self) -> Metrics:
         c, parts = self.config, self.parts
@@ -194,43 +183,10 @@ class Trainer:
             self.progress.phase_steps = c.warmup.steps
             return {}
         made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.act)
-        return self._learn(made, critic_only=True) if c.warmup.kind == "critic-only" else {}
+        return self._learning.follow(self.progress, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
     def _finetune_step(self) -> Metrics:
-        return self._learn(self._interact(self.parts.agent.act))
-
-    def _learn(self, transitions: int, critic_only: bool = False) -> Metrics:
-        """Take the updates that are due after so many new transitions."""
-        p, c, parts = self.progress, self.config.finetune, self.parts
-        assert parts.sampler is not None
-        assert parts.interaction is not None
-        p.pending_updates += c.utd_ratio * transitions
-        if not (parts.sampler.is_ready(self.config.batch_size) and parts.interaction.stored):
-            p.pending_updates %= 1.0  # the first updates wait for a batch's online rows, and are not made up for
-            return {}
-        if not parts.instruments.marked:
-            parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
-        update, name = (self._update_critics, "critics") if critic_only else (self._update_online, "online")
-        due = int((p.pending_updates + 1e-9) // self._utd)
-        p.pending_updates -= due * self._utd
-        p.updates += due * self._utd
-        if parts.prefetcher is not None and c.retain == "ratio":
-            batch = self.config.batch_size
-            parts.prefetcher.expect(round(c.offline_ratio * batch), range(0, self._utd * batch, batch))
-        return parts.updates.run(update, name, due)
-
-    def _update_online(self) -> Metrics:
-        return self.parts.agent.update_utd(self._sample_online(), self._utd)
-
-    def _update_critics(self) -> Metrics:
-        metrics: Metrics = {}
-        for part in self._sample_online().split(self._utd):
-            metrics |= self.parts.agent.update_critic(part)
-        return metrics
-
-    def _sample_online(self) -> Batch:
-        assert self.parts.sampler is not None
-        return self.parts.sampler.sample(self.config.batch_size, self._utd, self.parts.agent.stream)
+        return self._learning.follow(self.progress, self._interact(self.parts.agent.act))
 
     def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
         """Take one vector step; return the number of transitions that it made."""

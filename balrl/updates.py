@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -77,14 +78,19 @@ class CompiledUpdates:
         agent: whose updates they are.
         notice: told what a person should know.
         backend: of `torch.compile`.
+        working: entered with ``"compiling"`` for as long as that takes.
     """
 
     block = 1
 
     def __init__(
-        self, agent: Updatable, notice: Callable[[str], None] = lambda _: None, backend: str = "inductor"
+        self,
+        agent: Updatable,
+        notice: Callable[[str], None] = lambda _: None,
+        backend: str = "inductor",
+        working: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.agent, self.notice, self.backend = agent, notice, backend
+        self.agent, self.notice, self.backend, self.working = agent, notice, backend, working
         self._compiled: dict[Hashable, _Compiled] = {}
         self._failed = False
 
@@ -106,7 +112,8 @@ class CompiledUpdates:
         key = (name, self.agent.variant)
         if not self._failed and key not in self._compiled:
             try:
-                self._compiled[key] = self._compile(update, name)
+                with self.working("compiling"):
+                    self._compiled[key] = self._compile(update, name)
             except Exception as error:  # a compiler's troubles are many; the update itself works without one
                 self._failed = True
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -200,7 +207,11 @@ class _Restored:
 
 
 def choose_updates(
-    mode: Literal["auto", "on", "off"], agent: Updatable, planned: float, notice: Callable[[str], None]
+    mode: Literal["auto", "on", "off"],
+    agent: Updatable,
+    planned: float,
+    notice: Callable[[str], None],
+    working: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> Updates:
     """Return the fastest way to run updates on the agent's device; ``auto`` leaves short runs on a CPU uncompiled."""
     if mode == "off":
@@ -208,5 +219,5 @@ def choose_updates(
     if agent.device.type == "cuda":
         return GraphUpdates(agent)
     if mode == "on" or planned >= WORTH_COMPILING:
-        return CompiledUpdates(agent, notice)
+        return CompiledUpdates(agent, notice, working=working)
     return EagerUpdates()

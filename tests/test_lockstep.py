@@ -10,6 +10,7 @@ import pytest
 
 import balrl
 from balrl.cli import main
+from balrl.display import SilentDisplay
 from balrl.errors import UserError
 from balrl.lockstep import SharedUpdates, Worker, run_in_lockstep
 from balrl.population import Population
@@ -77,7 +78,7 @@ def test_a_population_writes_what_its_members_write_alone(preset: str, tmp_path:
         assert counts[0] == counts[1] > 0  # Cal-QL's online updates wait for the first episode's end
 
 
-class StopAt:
+class StopAt(SilentDisplay):
     """A display that asks every run to stop when one of them has come so far."""
 
     def __init__(self, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +95,6 @@ class StopAt:
         if progress.step >= self.step:
             for trainer in self.trainers:
                 trainer.stop_requested = True
-
-    def evaluated(self, record: Any) -> None: ...
-    def notice(self, message: str) -> None: ...
 
 
 @pytest.mark.parametrize("step", [13, 36, 57])

@@ -1,0 +1,71 @@
+"""Which updates a run takes: on the logged data, and after so many new transitions."""
+
+from __future__ import annotations
+
+from balrl.batch import Batch
+from balrl.config import RunConfig
+from balrl.parts import Parts
+from balrl.progress import Progress
+from balrl.tracing import Metrics
+
+
+class Learning:
+    """Takes a run's updates and counts them.
+
+    Args:
+        config: of the run.
+        parts: its agent, data and replay.
+    """
+
+    def __init__(self, config: RunConfig, parts: Parts) -> None:
+        self.config, self.parts = config, parts
+        self._utd = config.finetune.policy_every or max(1, round(config.finetune.utd_ratio))
+
+    def pretrain(self, progress: Progress, count: int) -> Metrics:
+        """Take so many updates on the logged data."""
+        parts = self.parts
+        if parts.prefetcher is not None:
+            parts.prefetcher.expect(self.config.batch_size)
+        metrics = parts.updates.run(self._update_offline, "offline", count)
+        progress.phase_steps += count
+        progress.pretrain_updates += count
+        progress.updates += count
+        return metrics
+
+    def follow(self, progress: Progress, transitions: int, critic_only: bool = False) -> Metrics:
+        """Take the updates that are due after so many new transitions; what is not yet due is kept in `progress`."""
+        c, parts = self.config.finetune, self.parts
+        assert parts.sampler is not None
+        assert parts.interaction is not None
+        progress.pending_updates += c.utd_ratio * transitions
+        if not (parts.sampler.is_ready(self.config.batch_size) and parts.interaction.stored):
+            progress.pending_updates %= 1.0  # the first updates wait for a batch's online rows, and are not made up for
+            return {}
+        if not parts.instruments.marked:
+            parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
+        update, name = (self._update_critics, "critics") if critic_only else (self._update_online, "online")
+        due = int((progress.pending_updates + 1e-9) // self._utd)
+        progress.pending_updates -= due * self._utd
+        progress.updates += due * self._utd
+        if parts.prefetcher is not None and c.retain == "ratio":
+            batch = self.config.batch_size
+            parts.prefetcher.expect(round(c.offline_ratio * batch), range(0, self._utd * batch, batch))
+        return parts.updates.run(update, name, due)
+
+    def _update_offline(self) -> Metrics:
+        assert self.parts.offline is not None
+        agent = self.parts.agent
+        return agent.update(self.parts.offline.sample(self.config.batch_size, 1, agent.stream))
+
+    def _update_online(self) -> Metrics:
+        return self.parts.agent.update_utd(self._sample_online(), self._utd)
+
+    def _update_critics(self) -> Metrics:
+        metrics: Metrics = {}
+        for part in self._sample_online().split(self._utd):
+            metrics |= self.parts.agent.update_critic(part)
+        return metrics
+
+    def _sample_online(self) -> Batch:
+        assert self.parts.sampler is not None
+        return self.parts.sampler.sample(self.config.batch_size, self._utd, self.parts.agent.stream)
