@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balrl.envs.torch_env import SingleTorchEnv, TorchVectorEnv
+from balrl.envs.torch_env import TorchVectorEnv
 
 LAYOUTS = {
     "umaze": ("#####", "#G..#", "###.#", "#...#", "#####"),
@@ -138,8 +138,3 @@ class PointMazeVectorEnv(TorchVectorEnv):
                     distances[cell] = distances[y, x] + 1
                     queue.append(cell)
         return distances
-
-
-def make_point_maze(layout: str = "medium", **kwargs: Any) -> SingleTorchEnv:
-    """Build one world for `gymnasium.make`."""
-    return SingleTorchEnv(PointMazeVectorEnv(1, layout, **kwargs))

@@ -44,6 +44,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         self.action_space = gym.vector.utils.batch_space(action_space, num_envs)
         self.max_episode_steps = max_episode_steps
         self.device, self.dtype = torch.device(device), dtype
+        self._bounds = [torch.from_numpy(x).to(self.device, dtype) for x in (action_space.low, action_space.high)]
         self.generator = torch.Generator(self.device)
         self.generator.seed()
         self.states = torch.empty(0)
@@ -55,11 +56,19 @@ class TorchVectorEnv(gym.vector.VectorEnv):
 
     @abstractmethod
     def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Return next states, rewards ``[N]``, terminated ``[N]`` and per-world infos for actions in [-1, 1]."""
+        """Return next states, rewards ``[N]``, terminated ``[N]`` and per-world infos for actions within the bounds.
+
+        Worlds whose ``infos["diverged"]`` is true, where the simulation failed, are truncated.
+        """
 
     @abstractmethod
     def observe(self, states: Tensor) -> Tensor:
         """Return observations ``[N, observation_dim]``."""
+
+    @classmethod
+    def single(cls, **kwargs: Any) -> SingleTorchEnv:
+        """Return one world as an ordinary environment, for `gymnasium.make`."""
+        return SingleTorchEnv(cls(1, **kwargs))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode in every world; `seed` makes all that follows repeatable."""
@@ -75,10 +84,12 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         Actions ``[num_envs, action_dim]`` are clipped to the bounds; NaN acts as 0, so that a policy that has diverged
         can still be told from one that has not.
         """
-        actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).nan_to_num(0.0).clamp(-1, 1)
+        actions = torch.as_tensor(actions, dtype=self.dtype, device=self.device).nan_to_num(0.0).clamp(*self._bounds)
         states, rewards, terminated, infos = self.transition(self.states, actions)
         self.elapsed = self.elapsed + 1
         truncated = self.elapsed >= self.max_episode_steps
+        if "diverged" in infos:
+            truncated = truncated | infos["diverged"]
         done = terminated | truncated
         infos["final_obs"] = self.observe(states)
         self.states = torch.where(done.unsqueeze(-1), self.initial_states(self.num_envs), states)

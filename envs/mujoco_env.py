@@ -1,0 +1,115 @@
+"""Gymnasium's MuJoCo tasks, thousands of worlds at once, on a GPU or a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.envs.mujoco_tasks import TASKS
+from balrl.envs.torch_env import TorchVectorEnv
+from balrl.envs.warp_physics import WarpPhysics
+
+LARGEST = 1e10
+"""MuJoCo's own limit of positions, velocities and accelerations."""
+
+
+class MujocoVectorEnv(TorchVectorEnv):
+    """A Gymnasium MuJoCo task in N worlds, simulated by MuJoCo Warp with Gymnasium's own model.
+
+    Observations, rewards, terminations, reset noise and time limit are those of Gymnasium's version 5 with its default
+    settings, in float32. Where a world's state becomes infinite or not a number, its episode is truncated and the world
+    starts anew: the step's next observation is the one before it, its reward 0, and ``infos["diverged"]`` is true.
+
+    Args:
+        num_envs: N.
+        task: Gymnasium's id, one of `balrl.envs.mujoco_tasks.TASKS`.
+        device: ``cpu`` or a CUDA device.
+        graph: record the simulator's kernels once and replay them; off, they are launched one by one.
+        check_overflow: ask after every step whether the simulator's buffers sufficed, and raise if not; slow.
+
+    Raises:
+        UserError: where MuJoCo Warp is not installed.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        task: str = "Hopper-v5",
+        device: torch.device | str = "cpu",
+        max_episode_steps: int | None = None,
+        graph: bool = True,
+        check_overflow: bool = False,
+    ) -> None:
+        if task not in TASKS:
+            raise ValueError(f"task is {task!r}, expected one of {sorted(TASKS)}")
+        made = gym.make(task)
+        original: Any = made.unwrapped
+        limit = made.spec.max_episode_steps if made.spec is not None else None
+        observations, actions = original.observation_space, original.action_space
+        super().__init__(
+            num_envs,
+            _single_precision(observations),
+            _single_precision(actions),
+            max_episode_steps or limit or 1000,
+            device,
+        )
+        self.task, self.dt = TASKS[task], float(original.dt)
+        self._physics = WarpPhysics(
+            original.model, num_envs, self.device, original.frame_skip, self.task.contact_forces, graph
+        )
+        self._check_overflow = check_overflow
+        self._initial = [
+            torch.from_numpy(x).to(self.device, self.dtype) for x in (original.init_qpos, original.init_qvel)
+        ]
+        made.close()
+        views = self._physics.views
+        self._sizes = [
+            views["qpos"].shape[1],
+            views["qvel"].shape[1],
+            views["qacc_warmstart"].shape[1],
+            self.task.memory(views).shape[1],
+            self.task.features(views).shape[1],
+        ]
+
+    def initial_states(self, count: int) -> Tensor:
+        def uniform(width: int) -> Tensor:
+            return 2 * torch.rand(count, width, generator=self.generator, device=self.device, dtype=self.dtype) - 1
+
+        def normal(width: int) -> Tensor:
+            return torch.randn(count, width, generator=self.generator, device=self.device, dtype=self.dtype)
+
+        noise = self.task.reset_noise(self._sizes[0], self._sizes[1], uniform, normal)
+        qpos, qvel = (initial + n for initial, n in zip(self._initial, noise, strict=True))
+        qpos[:, : self.task.roaming] = 0
+        rest = [torch.zeros(count, width, device=self.device, dtype=self.dtype) for width in self._sizes[2:]]
+        rest[1] = self.task.initial_memory(qpos)
+        return torch.cat([qpos, qvel, *rest], -1)
+
+    def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        views, task = self._physics.views, self.task
+        qpos, qvel, warm_start, start, _ = states.split(self._sizes, -1)
+        for name, value in (("qpos", qpos), ("qvel", qvel), ("qacc_warmstart", warm_start), ("ctrl", actions)):
+            views[name].copy_(value)
+        self._physics.advance()
+        if self._check_overflow:
+            self._physics.check_overflow()
+        rewards, terminated = task.outcome(start, views, actions, self.dt)
+        moved = views["qpos"].clone()
+        moved[:, : task.roaming] = 0
+        parts = (moved, views["qvel"], views["qacc_warmstart"], task.memory(views), task.features(views))
+        following = torch.cat(parts, -1)
+        diverged = ~(following.abs() < LARGEST).all(-1)
+        following = torch.where(diverged.unsqueeze(-1), states, following)
+        return following, rewards.masked_fill(diverged, 0), terminated & ~diverged, {"diverged": diverged}
+
+    def observe(self, states: Tensor) -> Tensor:
+        qpos, qvel, _, _, features = states.split(self._sizes, -1)
+        return self.task.observe(qpos, qvel, features)
+
+
+def _single_precision(space: gym.spaces.Box) -> gym.spaces.Box:
+    return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
