@@ -17,7 +17,7 @@ from torch import Tensor
 
 from balrl.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 STATE_FILE = "state.json"
 
 

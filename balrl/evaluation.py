@@ -15,6 +15,9 @@ from torch import Tensor
 from balrl.data.reference import Reference
 from balrl.rollout import Collector
 
+BETWEEN_LOOKS = 32
+"""Steps on a GPU between the host's questions whether all episodes have ended."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -90,22 +93,25 @@ def evaluate_policy(
     """
     collector = Collector(env, device, seed)
     n = env.num_envs
-    quota = np.array([(episodes + i) // n for i in range(n)][::-1])
-    found: list[list[tuple[float, int, bool]]] = [[] for _ in range(n)]
-    counts = np.zeros(n, np.int64)
-    while (counts < quota).any():
-        step = collector.step(act)
-        for i in step.done.nonzero().flatten().tolist():
-            if counts[i] < quota[i]:
-                counts[i] += 1
-                success = bool(step.success[i]) if step.success is not None else False
-                found[i].append((float(step.returns[i]), int(step.lengths[i]), success))
-    rows = [row for world in found for row in world]
+    quota = torch.tensor([(episodes + i) // n for i in range(n)][::-1], device=collector.device)
+    counts = torch.zeros_like(quota)
+    found = torch.zeros(n, int(quota.max()) + 1, 3, dtype=torch.float64, device=collector.device)
+    worlds = torch.arange(n, device=collector.device)
+    while bool((counts < quota).any()):
+        for _ in range(1 if collector.device.type == "cpu" else BETWEEN_LOOKS):
+            step = collector.step(act)
+            success = torch.zeros_like(step.done) if step.success is None else step.success
+            row = torch.stack([step.returns, step.lengths, success], -1)
+            due = step.done & (counts < quota)
+            slot = torch.where(due, counts, quota)  # what is not asked for goes behind the rest
+            found[worlds, slot] = torch.where(due.unsqueeze(-1), row, found[worlds, slot])
+            counts = counts + due
+    rows = [row for world, asked in zip(found.tolist(), quota.tolist(), strict=True) for row in world[:asked]]
     return Evaluation(
         tuple(r for r, _, _ in rows),
-        tuple(length for _, length, _ in rows),
+        tuple(int(length) for _, length, _ in rows),
         seed,
-        tuple(s for _, _, s in rows) if collector.reports_success else None,
+        tuple(bool(s) for _, _, s in rows) if collector.reports_success else None,
         reference,
     )
 

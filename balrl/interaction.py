@@ -11,7 +11,7 @@ from balrl.batch import Batch
 from balrl.data.prepare import RewardTransform
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
-from balrl.rollout import Collector, Step
+from balrl.rollout import Collector
 from balrl.streams import RandomStream
 
 
@@ -45,8 +45,8 @@ class Interaction:
         self._untouched = True
         self._fill()
 
-    def step(self, policy: Callable[[Tensor], Tensor]) -> tuple[int, Step]:
-        """Take one vector step; return the number of transitions that it made, and the step itself, rewards raw."""
+    def step(self, policy: Callable[[Tensor], Tensor]) -> int:
+        """Take one vector step; return the number of transitions that it made."""
         self._untouched = False
         step = self.collector.step(policy)
         batch = step.batch._replace(
@@ -60,7 +60,7 @@ class Interaction:
                 self._store(ended)
         else:
             self._store(batch if step.valid is None else batch.rows(step.valid))
-        return made, step
+        return made
 
     def random_actions(self, observations: Tensor) -> Tensor:
         """Return uniform actions ``[N, action_dim]``."""

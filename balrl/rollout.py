@@ -76,6 +76,7 @@ class Collector:
         self.lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.success = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self.reports_success = False
+        self._ended = torch.zeros(4, dtype=torch.float64, device=self.device)
         self._resetting = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._finished = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
 
@@ -113,7 +114,22 @@ class Collector:
         self._finished = done
         batch = Batch(observations, actions, rewards, last, terminated)
         success = (self.success, success_now) if self.reports_success else (None, None)
+        self._ended = self._ended + torch.stack(
+            [done, self.returns * done, self.lengths * done, self.success & done]
+        ).sum(-1)
         return Step(batch, valid, done, self.returns, self.lengths, *success)
+
+    def pop_ended(self) -> dict[str, float]:
+        """Return mean return, length and, where it is reported, success of the episodes that ended since the last call.
+
+        Nothing if none did. Until somebody asks, their sums stay on the device.
+        """
+        count, *sums = self._ended.tolist()
+        self._ended = torch.zeros_like(self._ended)
+        if not count:
+            return {}
+        names = ("return", "length", "success") if self.reports_success else ("return", "length")
+        return {name: value / count for name, value in zip(names, sums, strict=False)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the running episodes' tensors; the environment's own state is separate."""
@@ -124,6 +140,7 @@ class Collector:
             "success": self.success,
             "resetting": self._resetting,
             "finished": self._finished,
+            "ended": self._ended,
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -134,6 +151,7 @@ class Collector:
         self.success = state["success"].to(self.device)
         self._resetting = state["resetting"].to(self.device)
         self._finished = state["finished"].to(self.device)
+        self._ended = state["ended"].to(self.device)
 
     def _for_environment(self, actions: Tensor) -> Any:
         actions = self.spaces.to_environment(actions)

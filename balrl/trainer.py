@@ -26,7 +26,6 @@ from balrl.config import RunConfig
 from balrl.learning import Learning
 from balrl.parts import Parts
 from balrl.progress import PHASES, Progress
-from balrl.rollout import Step
 from balrl.tracing import Metrics
 from balrl.tracking import Tracker
 
@@ -191,12 +190,11 @@ class Trainer:
     def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
         """Take one vector step; return the number of transitions that it made."""
         assert self.parts.interaction is not None
-        made, step = self.parts.interaction.step(policy)
+        made = self.parts.interaction.step(policy)
         p = self.progress
         p.phase_steps += made
         p.env_steps += made
         p.warmup_steps += made if p.phase == "warmup" else 0
-        self._log_episodes(step)
         return made
 
     def _measure_every(self, phase: str) -> int:
@@ -245,23 +243,14 @@ class Trainer:
         write_json(self.run_dir / "evaluations.json", self.progress.evaluations)
         return True
 
-    def _log_episodes(self, step: Step) -> None:
-        done = step.done
-        if not bool(done.any()):
-            return
-        metrics = {
-            "rollout/return": step.returns[done].mean(),
-            "rollout/length": step.lengths[done].double().mean(),
-        }
-        if step.success is not None:
-            metrics["rollout/success"] = step.success[done].double().mean()
-        self.tracker.log(self.progress.step, self.progress.phase, metrics)
-
     def _log(self) -> None:
         p = self.progress
         self._tick()
         times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
-        self.tracker.log(p.step, p.phase, {**p.metrics, **{f"time/{key}": value for key, value in times.items()}})
+        rollout = self.parts.interaction.collector.pop_ended() if self.parts.interaction is not None else {}
+        named = {"time": times, "rollout": rollout}
+        extra = {f"{group}/{key}": value for group, values in named.items() for key, value in values.items()}
+        self.tracker.log(p.step, p.phase, p.metrics | extra)
 
     def _evaluate(self) -> None:
         p = self.progress

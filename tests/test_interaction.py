@@ -31,10 +31,10 @@ def outwards(observations: torch.Tensor) -> torch.Tensor:
 
 def test_rewards_and_actions_are_stored_as_the_run_wants_them() -> None:
     it = make()
-    made, step = it.step(outwards)
+    made = it.step(outwards)
     stored = it.replay.newest(3)
     assert made == it.stored == 3
-    assert torch.equal(stored.rewards, 2 * step.batch.rewards + 1)
+    assert torch.equal(stored.rewards, 2 * it.collector.returns.float() + 1)  # of a first step
     assert stored.actions.max() == 0.5
 
 
@@ -52,7 +52,7 @@ def test_logged_rows_are_not_the_newest() -> None:
 def test_transitions_wait_for_their_returns() -> None:
     it = make(held_back=True)
     for _ in range(3):
-        assert it.step(outwards)[0] == 3
+        assert it.step(outwards) == 3
     assert it.stored == len(it.replay) == 0
     it.step(outwards)
     assert it.stored == len(it.replay) == 12

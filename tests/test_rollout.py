@@ -12,6 +12,7 @@ from balrl.batch import Batch
 from balrl.envs import PointMazeVectorEnv
 from balrl.rollout import Collector, Step
 from tests.scripted_env import SCRIPT, ScriptedEnv
+from tests.test_updates import NoHost
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 
@@ -136,3 +137,26 @@ def test_gymnasium_mujoco_steps() -> None:
     step = Collector(env, seed=0).step(lambda o: torch.zeros(2, 3))
     assert step.batch.observations.shape == (2, 11)
     assert step.batch.observations.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ended_episodes_are_summed_until_somebody_asks(mode: AutoresetMode) -> None:
+    collector = Collector(vector(mode))
+    returns, lengths = [], []
+    for _ in range(40):
+        step = collector.step(policy)
+        returns += step.returns[step.done].tolist()
+        lengths += step.lengths[step.done].tolist()
+    found = collector.pop_ended()
+    assert found["return"] == pytest.approx(sum(returns) / len(returns))
+    assert found["length"] == pytest.approx(sum(lengths) / len(lengths))
+    assert ("success" in found) == collector.reports_success
+    assert collector.pop_ended() == {}
+
+
+def test_a_step_of_torch_environments_asks_the_host_for_nothing() -> None:
+    collector = Collector(PointMazeVectorEnv(8, max_episode_steps=3), seed=0)
+    collector.step(lambda o: o[:, :2])
+    with NoHost():
+        for _ in range(5):
+            collector.step(lambda o: o[:, :2])
