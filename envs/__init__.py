@@ -19,6 +19,7 @@ __all__ = [
     "PendulumVectorEnv",
     "PointMazeVectorEnv",
     "TorchVectorEnv",
+    "registered",
 ]
 
 _REGISTERED: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -30,3 +31,8 @@ _REGISTERED: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 for _name, (_kind, _kwargs) in _REGISTERED.items():
     gym.register(f"balrl/{_name}", entry_point=_kind.single, vector_entry_point=_kind, kwargs=_kwargs)
+
+
+def registered() -> dict[str, type[TorchVectorEnv]]:
+    """Return the class of every task that is registered here, by its id."""
+    return {f"balrl/{name}": kind for name, (kind, _) in _REGISTERED.items()}
