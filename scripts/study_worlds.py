@@ -1,0 +1,107 @@
+"""Learn HalfCheetah in many worlds at once, and see whether what was learned carries over to Gymnasium's simulator.
+
+    python scripts/study_worlds.py [--data DIR] [--full] [--jobs 2] [--out runs/worlds] [--parts SAC WSRL]
+
+SAC from scratch needs nothing; WSRL needs DIR with halfcheetah-mixed-v5.hdf5. Protocol: scripts/study_worlds.yaml,
+small for a CPU, --full for a GPU. Interrupted runs are resumed. Policies from the end of each phase are evaluated in
+MuJoCo Warp and in Gymnasium's own environment; the table in docs/results/envs.md is made from all that is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+
+import balrl
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "docs" / "results" / "envs" / "learning.jsonl"
+PAGE = HERE.parent / "docs" / "results" / "envs.md"
+ENGINES = {"worlds": "balrl/HalfCheetah-v5", "gymnasium": "HalfCheetah-v5"}
+
+
+def run(path: Path, settings: dict[str, Any], seed: int, data: Path | None) -> bool:
+    """Train, or go on; return whether it is finished."""
+    given = {key: json.dumps(value) for key, value in settings.items() if key != "preset"} | {"seed": str(seed)}
+    if settings["preset"].startswith("wsrl"):
+        given["dataset"] = str((data or Path()) / "halfcheetah-mixed-v5.hdf5")
+    code = 0 if finished_summary(path) else train_or_resume(path, settings["preset"], given)
+    print(f"{'done' if code == 0 else f'exit {code}':>12}  {path}", flush=True)
+    return code == 0
+
+
+def results_of(path: Path, method: str, seed: int, size: str, episodes: int) -> dict[str, Any]:
+    """Evaluate the policies at the end of each phase in both simulators."""
+    summary = finished_summary(path) or {}
+    ends = {p.name.rsplit("-", 1)[1]: p for p in sorted((path / "checkpoints").glob("*-end-*"))}
+    scores = {}
+    for phase, checkpoint in ends.items():
+        if phase != "warmup":
+            agent = balrl.load_agent(checkpoint)
+            scores[phase] = {
+                engine: balrl.evaluate(agent, env_id, episodes=episodes, seed=20_000).mean_return
+                for engine, env_id in ENGINES.items()
+            }
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    return {
+        "method": method,
+        "seed": seed,
+        "size": size,
+        "machine": machine,
+        "wall_seconds": summary.get("wall_seconds"),
+        "env_steps": summary.get("env_steps"),
+        "updates": summary.get("updates"),
+        "returns": scores,
+    }
+
+
+def report() -> None:
+    """Write the table of everything that is kept."""
+    kept = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    lines = [
+        "| size | method | seeds | after | mean return in MuJoCo Warp | in Gymnasium | minutes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for size, method in dict.fromkeys((r["size"], r["method"]) for r in kept):
+        rows = [r for r in kept if (r["size"], r["method"]) == (size, method)]
+        minutes = cell([sum(r["wall_seconds"].values()) / 60 for r in rows if r["wall_seconds"]])
+        for phase in rows[0]["returns"]:
+            found = {e: cell([r["returns"][phase][e] for r in rows]) for e in ENGINES}
+            lines.append(
+                f"| {size} | {method} | {len(rows)} | {phase} | {found['worlds']} | {found['gymnasium']} | {minutes} |"
+            )
+    write_between_marks(PAGE, lines)
+
+
+def main() -> None:
+    options = parse_options(__doc__, "runs/worlds", ("SAC", "WSRL"), "folder of halfcheetah-mixed-v5.hdf5")
+    protocol = yaml.safe_load((HERE / "study_worlds.yaml").read_text())
+    size = "full" if options.full else "small"
+    part = protocol[size]
+    jobs = [
+        (method, seed, options.out / f"{size}-{method.split()[0].lower()}-s{seed}", part["settings"] | settings)
+        for seed in part["seeds"]
+        for method, settings in part["runs"].items()
+        if method.split()[0] in options.parts and not options.report_only
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        finished = list(pool.map(lambda job: run(job[2], job[3], job[1], options.data), jobs))
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    for (method, seed, path, _), done in zip(jobs, finished, strict=True):
+        kept = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+        names = [(r["method"], r["seed"], r["size"]) for r in map(json.loads, kept)]
+        if done and (method, seed, size) not in names:
+            line = json.dumps(results_of(path, method, seed, size, protocol["episodes"]))
+            RESULTS.write_text("\n".join([*kept, line]) + "\n")
+    report()
+
+
+if __name__ == "__main__":
+    main()
