@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from balrl.api import evaluate, load_agent, resume, resume_population, train, train_population
+    from balrl.api import evaluate, load_agent, record_video, resume, resume_population, train, train_population
     from balrl.build import load_dataset
     from balrl.members import member_configs
     from balrl.presets import TrainConfig, load_config
@@ -22,6 +22,7 @@ __all__ = [
     "load_config",
     "load_dataset",
     "member_configs",
+    "record_video",
     "resume",
     "resume_population",
     "train",

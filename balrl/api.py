@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.build import make_agent, make_env, reference_of, resolve_device
 from balrl.display import Display, MemberDisplay, SilentDisplay
-from balrl.errors import UserError
+from balrl.errors import UserError, check_target
 from balrl.presets import TrainConfig
 from balrl.runs import (
     RunResult,
@@ -23,6 +25,7 @@ from balrl.runs import (
 )
 
 if TYPE_CHECKING:
+    import gymnasium as gym
     import torch
 
     from balrl.agents.base import Agent
@@ -144,9 +147,62 @@ def evaluate(
         seed: of the environments.
         balance: evaluate this member of the policy's family instead of the agent's own choice.
     """
-    from balrl.checkpoint import find_checkpoint, load_state
     from balrl.evaluation import evaluate_policy
-    from balrl.spaces import SpaceAdapter
+
+    chosen, env_id, env_kwargs = _agent_and_task(agent, env_id, env_kwargs, device)
+    env = make_env(env_id, min(num_envs, episodes), chosen.device, env_kwargs)
+    try:
+        act = _policy(chosen, env, env_id, balance)
+        return evaluate_policy(act, env, episodes, seed, chosen.device, reference_of(env_id, env))
+    finally:
+        env.close()
+
+
+def record_video(
+    agent: Agent | str | Path,
+    path: str | Path,
+    env_id: str | None = None,
+    seed: int = 10_000,
+    env_kwargs: dict[str, Any] | None = None,
+    device: str = "auto",
+    balance: float | None = None,
+) -> int:
+    """Film one episode of an agent's deterministic policy, write it as a GIF and return how many steps it took.
+
+    Args:
+        agent: an agent, or the run or checkpoint directory of one.
+        path: of the file, ``.gif``.
+        env_id, env_kwargs, seed, balance: as `evaluate`'s.
+
+    Raises:
+        UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
+    """
+    from balrl.video import film_episode, write_gif
+
+    target = check_target(Path(path), (".gif",))
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own choice needs a display
+    chosen, env_id, env_kwargs = _agent_and_task(agent, env_id, env_kwargs, device)
+    ours = env_id.startswith("balrl/")
+    options = dict(env_kwargs or {}) if ours else {**(env_kwargs or {}), "render_mode": "rgb_array"}
+    env = make_env(env_id, 1, chosen.device, options)
+    act = _policy(chosen, env, env_id, balance)
+    try:
+        frames = film_episode(act, env, seed, chosen.device)
+    except Exception as error:  # graphics fail in as many ways as there are drivers
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"'{env_id}' cannot be drawn: {reason}") from error
+    finally:
+        env.close()
+    write_gif(frames, target, float(env.metadata["render_fps"]))
+    return len(frames)
+
+
+def _agent_and_task(
+    agent: Agent | str | Path, env_id: str | None, env_kwargs: dict[str, Any] | None, device: str
+) -> tuple[Agent, str, dict[str, Any] | None]:
+    """Return the agent, and the task that it was trained on unless another is named."""
+    from balrl.checkpoint import find_checkpoint, load_state
 
     if isinstance(agent, str | Path):
         stored = load_state(find_checkpoint(Path(agent)))["config"]
@@ -156,7 +212,15 @@ def evaluate(
         agent = load_agent(agent, device)
     if env_id is None:
         raise UserError("which task? give env_id, an agent alone does not know its own")
-    env = make_env(env_id, min(num_envs, episodes), agent.device, env_kwargs)
+    return agent, env_id, env_kwargs
+
+
+def _policy(
+    agent: Agent, env: gym.vector.VectorEnv[Any, Any, Any], env_id: str, balance: float | None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the agent's deterministic policy, having checked that it fits the environment."""
+    from balrl.spaces import SpaceAdapter
+
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
     have = (agent.spaces.observation_dim, agent.spaces.action_dim)
     if have != (spaces.observation_dim, spaces.action_dim):
@@ -166,12 +230,4 @@ def evaluate(
         )
     if balance is not None and not getattr(agent.balance, "is_family", False):
         raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
-    chosen = agent
-
-    def act(observations: torch.Tensor) -> torch.Tensor:
-        return chosen.act(observations, deterministic=True, balance=balance)
-
-    try:
-        return evaluate_policy(act, env, episodes, seed, agent.device, reference_of(env_id, env))
-    finally:
-        env.close()
+    return lambda observations: agent.act(observations, deterministic=True, balance=balance)

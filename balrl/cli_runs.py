@@ -19,6 +19,7 @@ def add_run_verbs(verbs: Any) -> None:
     evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
+    evaluate.add_argument("--video", type=Path, metavar="FILE.gif", help="also film one episode")
     evaluate.set_defaults(run=_evaluate)
 
     plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
@@ -43,8 +44,11 @@ def add_run_verbs(verbs: Any) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
-    from balrl.api import evaluate
+    from balrl.api import evaluate, record_video
     from balrl.report.tables import evaluation_table
+
+    if options.video is not None:
+        check_target(options.video, (".gif",))
 
     result = evaluate(
         options.path,
@@ -55,6 +59,10 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         balance=options.balance,
     )
     Console().print(evaluation_table(result))
+    if options.video is not None:
+        task = {"env_id": options.env, "seed": options.seed, "device": options.device, "balance": options.balance}
+        steps = record_video(options.path, options.video, **task)
+        print(f"wrote {options.video}: {steps} steps")
 
 
 def _plot(options: argparse.Namespace, _: list[str]) -> None:

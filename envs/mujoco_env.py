@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -10,11 +10,22 @@ import torch
 from torch import Tensor
 
 from balrl.envs.mujoco_tasks import TASKS
-from balrl.envs.torch_env import TorchVectorEnv
+from balrl.envs.torch_env import Frame, TorchVectorEnv
 from balrl.envs.warp_physics import WarpPhysics
 
 LARGEST = 1e10
 """MuJoCo's own limit of positions, velocities and accelerations."""
+
+
+class _State(NamedTuple):
+    """The columns of a state: what the next step depends on, what the last one left to observe, and the way so far."""
+
+    qpos: Tensor
+    qvel: Tensor
+    warm_start: Tensor
+    memory: Tensor
+    features: Tensor
+    travelled: Tensor
 
 
 class MujocoVectorEnv(TorchVectorEnv):
@@ -23,6 +34,7 @@ class MujocoVectorEnv(TorchVectorEnv):
     Observations, rewards, terminations, reset noise and time limit are those of Gymnasium's version 5 with its default
     settings, in float32. Where a world's state becomes infinite or not a number, its episode is truncated and the world
     starts anew: the step's next observation is the one before it, its reward 0, and ``infos["diverged"]`` is true.
+    Tasks that roam give ``infos["travelled"]``, the way from where the episode began.
 
     Args:
         num_envs: N.
@@ -57,7 +69,9 @@ class MujocoVectorEnv(TorchVectorEnv):
             max_episode_steps or limit or 1000,
             device,
         )
-        self.task, self.dt = TASKS[task], float(original.dt)
+        self.task_id, self.task, self.dt = task, TASKS[task], float(original.dt)
+        self.metadata = {**self.metadata, "render_fps": round(1 / self.dt)}
+        self._camera: gym.Env[Any, Any] | None = None
         self._physics = WarpPhysics(
             original.model, num_envs, self.device, original.frame_skip, self.task.contact_forces, graph
         )
@@ -73,6 +87,7 @@ class MujocoVectorEnv(TorchVectorEnv):
             views["qacc_warmstart"].shape[1],
             self.task.memory(views).shape[1],
             self.task.features(views).shape[1],
+            self.task.roaming,
         ]
 
     def initial_states(self, count: int) -> Tensor:
@@ -91,24 +106,55 @@ class MujocoVectorEnv(TorchVectorEnv):
 
     def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         views, task = self._physics.views, self.task
-        qpos, qvel, warm_start, start, _ = states.split(self._sizes, -1)
-        for name, value in (("qpos", qpos), ("qvel", qvel), ("qacc_warmstart", warm_start), ("ctrl", actions)):
-            views[name].copy_(value)
+        before = self._split(states)
+        views["qpos"].copy_(before.qpos)
+        views["qvel"].copy_(before.qvel)
+        views["qacc_warmstart"].copy_(before.warm_start)
+        views["ctrl"].copy_(actions)
         self._physics.advance()
         if self._check_overflow:
             self._physics.check_overflow()
-        rewards, terminated = task.outcome(start, views, actions, self.dt)
+        rewards, terminated = task.outcome(before.memory, views, actions, self.dt)
         moved = views["qpos"].clone()
         moved[:, : task.roaming] = 0
-        parts = (moved, views["qvel"], views["qacc_warmstart"], task.memory(views), task.features(views))
-        following = torch.cat(parts, -1)
+        after = _State(
+            moved,
+            views["qvel"],
+            views["qacc_warmstart"],
+            task.memory(views),
+            task.features(views),
+            before.travelled + views["qpos"][:, : task.roaming],
+        )
+        following = torch.cat(after, -1)
         diverged = ~(following.abs() < LARGEST).all(-1)
         following = torch.where(diverged.unsqueeze(-1), states, following)
-        return following, rewards.masked_fill(diverged, 0), terminated & ~diverged, {"diverged": diverged}
+        infos = {"diverged": diverged}
+        if task.roaming:
+            infos["travelled"] = after.travelled
+        return following, rewards.masked_fill(diverged, 0), terminated & ~diverged, infos
 
     def observe(self, states: Tensor) -> Tensor:
-        qpos, qvel, _, _, features = states.split(self._sizes, -1)
-        return self.task.observe(qpos, qvel, features)
+        state = self._split(states)
+        return self.task.observe(state.qpos, state.qvel, state.features)
+
+    def draw(self, state: Tensor) -> Frame:
+        """Return what Gymnasium's camera sees of a state, with the world where the episode has come to."""
+        if self._camera is None:
+            self._camera = gym.make(self.task_id, render_mode="rgb_array")
+            self._camera.reset()
+        parts = self._split(state)
+        qpos = parts.qpos.double().cpu().numpy().copy()
+        qpos[: self.task.roaming] += parts.travelled.double().cpu().numpy()
+        original: Any = self._camera.unwrapped
+        original.set_state(qpos, parts.qvel.double().cpu().numpy())
+        return np.asarray(self._camera.render(), np.uint8)
+
+    def close(self, **_: Any) -> None:
+        if self._camera is not None:
+            self._camera.close()
+
+    def _split(self, states: Tensor) -> _State:
+        return _State(*states.split(self._sizes, -1))
 
 
 def _single_precision(space: gym.spaces.Box) -> gym.spaces.Box:

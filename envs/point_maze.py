@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balrl.envs.torch_env import TorchVectorEnv
+from balrl.envs.torch_env import Frame, TorchVectorEnv
 
 LAYOUTS = {
     "umaze": ("#####", "#G..#", "###.#", "#...#", "#####"),
@@ -117,6 +117,18 @@ class PointMazeVectorEnv(TorchVectorEnv):
         """Return the states ``[B, 4]`` that observations ``[B, 4]`` show."""
         observations = observations.to(self.device, self.dtype)
         return torch.cat([(observations[:, :2] + 1) / 2 * self._size, observations[:, 2:] * MAX_SPEED], -1)
+
+    def draw(self, state: Tensor) -> Frame:
+        """Return the maze from above, 32 pixels a cell: walls grey, the goal green, the body red."""
+        size = 32
+        picture = np.full((*self.walls.shape, 3), 255, np.uint8)
+        picture[self.walls.cpu().numpy()] = 90
+        picture = picture.repeat(size, 0).repeat(size, 1)
+        rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]] / size
+        (x, y), (goal_x, goal_y) = state[:2].tolist(), self.goal.tolist()
+        picture[np.hypot(columns - goal_x, rows - goal_y) < GOAL_RADIUS] = (120, 200, 120)
+        picture[np.maximum(abs(columns - x), abs(rows - y)) < HALF_WIDTH] = (200, 40, 40)
+        return picture
 
     def _touches_wall(self, x: Tensor, y: Tensor) -> Tensor:
         left, right = (x - HALF_WIDTH).long(), (x + HALF_WIDTH).long()

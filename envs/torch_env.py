@@ -9,7 +9,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 from torch import Tensor
+
+Frame = NDArray[np.uint8]
 
 
 class TorchVectorEnv(gym.vector.VectorEnv):
@@ -24,7 +27,12 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     `observe`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [], "tensors": True}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["rgb_array"],
+        "render_fps": 25,
+        "tensors": True,
+    }
 
     def __init__(
         self,
@@ -66,9 +74,9 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         """Return observations ``[N, observation_dim]``."""
 
     @classmethod
-    def single(cls, **kwargs: Any) -> SingleTorchEnv:
+    def single(cls, render_mode: str | None = None, **kwargs: Any) -> SingleTorchEnv:
         """Return one world as an ordinary environment, for `gymnasium.make`."""
-        return SingleTorchEnv(cls(1, **kwargs))
+        return SingleTorchEnv(cls(1, **kwargs), render_mode)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode in every world; `seed` makes all that follows repeatable."""
@@ -96,6 +104,14 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         self.elapsed = torch.where(done, 0, self.elapsed)
         return self.observe(self.states), rewards, terminated, truncated, infos
 
+    def draw(self, state: Tensor) -> Frame:
+        """Return a picture of one world's state ``[state_dim]``: ``[height, width, 3]``, 8 bits each."""
+        raise NotImplementedError(f"{type(self).__name__} has no picture of itself")
+
+    def render(self) -> Frame:  # type: ignore[override]
+        """Return a picture of the first world."""
+        return self.draw(self.states[0])
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""
         return {"states": self.states, "elapsed": self.elapsed, "generator": self.generator.get_state()}
@@ -109,8 +125,10 @@ class TorchVectorEnv(gym.vector.VectorEnv):
 class SingleTorchEnv(gym.Env):
     """One world of a `TorchVectorEnv` as an ordinary numpy `gymnasium.Env`, for `gymnasium.make`."""
 
-    def __init__(self, env: TorchVectorEnv) -> None:
-        self.vector = env
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+
+    def __init__(self, env: TorchVectorEnv, render_mode: str | None = None) -> None:
+        self.vector, self.render_mode = env, render_mode
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
 
@@ -126,3 +144,9 @@ class SingleTorchEnv(gym.Env):
         info = {key: value[0].cpu().numpy() for key, value in infos.items()}
         observation = info.pop("final_obs")
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> Frame | None:
+        return self.vector.render() if self.render_mode else None
+
+    def close(self) -> None:
+        self.vector.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_one_step_is_gymnasium_s(name: str) -> None:
     compared, ended = 0, 0
     for step in range(40):
         actions = rng.uniform(env.single_action_space.low, env.single_action_space.high, env.action_space.shape)
-        qpos, qvel, warm_start, memory, _ = (x.double().numpy() for x in env.states.split(env._sizes, -1))
+        qpos, qvel, warm_start, memory, *_ = (x.double().numpy() for x in env.states.split(env._sizes, -1))
         _, rewards, terminated, _, infos = env.step(actions)
         for i in range(WORLDS):
             mujoco.mj_resetData(task.model, task.data)
@@ -189,3 +190,26 @@ def test_they_are_registered() -> None:
     assert isinstance(env, MujocoVectorEnv)
     one = gym.make("balrl/Hopper-v5", graph=False)
     assert one.observation_space.contains(one.reset(seed=0)[0])
+
+
+def test_the_picture_is_gymnasium_s_of_where_the_episode_has_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not os.environ.get("DISPLAY"):
+        monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
+    env = MujocoVectorEnv(2, "HalfCheetah-v5", graph=False)
+    env.reset(seed=0)
+    way = torch.zeros(2, 1)
+    for _ in range(5):
+        _, rewards, _, _, infos = env.step(torch.ones(2, 6))
+        way += (rewards + 0.1 * 6).unsqueeze(-1) * env.dt
+        torch.testing.assert_close(infos["travelled"], way, rtol=1e-4, atol=1e-5)
+    camera = gym.make("HalfCheetah-v5", render_mode="rgb_array")
+    camera.reset()
+    task: Any = camera.unwrapped
+    qpos, qvel = env.states[0, :9].double().numpy(), env.states[0, 9:18].double().numpy()
+    task.set_state(np.concatenate([way[0].double().numpy(), qpos[1:]]), qvel)
+    try:
+        wanted = np.asarray(camera.render())
+    except Exception as error:
+        pytest.skip(f"nothing can be drawn here: {error}")
+    assert np.abs(env.render().astype(int) - wanted).mean() < 1
+    env.close()

@@ -1,0 +1,76 @@
+"""Films of episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import balrl
+from balrl.agents import BC
+from balrl.cli import main
+from balrl.envs import PendulumVectorEnv, PointMazeVectorEnv
+from balrl.errors import UserError
+from balrl.video import film_episode, write_gif
+
+
+def agent() -> BC:
+    env = PointMazeVectorEnv(1)
+    torch.manual_seed(0)
+    return BC(env.single_observation_space, env.single_action_space)
+
+
+def test_an_episode_is_filmed_from_its_first_step_to_its_last() -> None:
+    env = PointMazeVectorEnv(2, max_episode_steps=9)
+    frames = film_episode(lambda o: torch.ones(2, 2), env, seed=0)
+    assert len(frames) == 9
+    env.reset(seed=0)
+    assert (frames[0] == env.render()).all()
+    assert (frames[1] != frames[0]).any()
+    assert frames[0].shape == (8 * 32, 8 * 32, 3)
+
+
+def test_the_body_is_where_the_state_says() -> None:
+    env = PointMazeVectorEnv(1)
+    picture = env.draw(torch.tensor([1.5, 2.5, 0.0, 0.0]))
+    red = np.argwhere((picture == (200, 40, 40)).all(-1)).mean(0)
+    np.testing.assert_allclose(red / 32, (2.5, 1.5), atol=0.05)
+
+
+def test_gifs_are_thinned_and_made_smaller(tmp_path: Path) -> None:
+    frames = [np.full((480, 640, 3), 20 * i, np.uint8) for i in range(11)]
+    write_gif(frames, tmp_path / "a.gif", fps=125)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert (film.n_frames, film.size, film.info["duration"]) == (3, (320, 240), 40)  # type: ignore[attr-defined]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
+
+
+def test_what_users_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = balrl.record_video(agent(), tmp_path / "maze.gif", "balrl/PointMaze-v0")
+    with Image.open(tmp_path / "maze.gif") as film:
+        assert film.n_frames <= steps <= 200  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"ends in \.gif"):
+        balrl.record_video(agent(), tmp_path / "maze.mp4", "balrl/PointMaze-v0")
+    with pytest.raises(UserError, match="4 observations and 2 actions"):
+        balrl.record_video(agent(), tmp_path / "x.gif", "balrl/Pendulum-v1")
+    assert main(["evaluate", str(tmp_path), "--video", str(tmp_path / "a.png")]) == 2
+    assert "ends in .gif" in capsys.readouterr().err
+
+
+def test_what_has_no_picture_says_so(tmp_path: Path) -> None:
+    env = PendulumVectorEnv(1)
+    torch.manual_seed(0)
+    made = BC(env.single_observation_space, env.single_action_space)
+    with pytest.raises(UserError, match="cannot be drawn"):
+        balrl.record_video(made, tmp_path / "x.gif", "balrl/Pendulum-v1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_world_draws_itself_if_asked() -> None:
+    one = gym.make("balrl/PointMaze-v0", render_mode="rgb_array")
+    one.reset(seed=0)
+    assert np.asarray(one.render()).shape == (256, 256, 3)
