@@ -148,11 +148,12 @@ def per_second(run: Callable[[int], None], seconds: float, device: torch.device 
     """Return how many times a second `run` does what it does."""
     count, chunk = 0, 1
     _synchronize(device)
-    start = time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
+    start, elapsed = time.perf_counter(), 0.0
+    while elapsed < seconds:
         run(chunk)
         count += chunk
-        chunk = max(1, min(100, int(count * seconds / (20 * max(elapsed, 1e-6)))))
+        elapsed = max(time.perf_counter() - start, 1e-6)
+        chunk = max(1, min(100, int(count * seconds / (20 * elapsed))))
     _synchronize(device)
     return count / (time.perf_counter() - start)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -35,6 +36,12 @@ def test_rates_count_what_was_done() -> None:
     calls: list[int] = []
     rate = per_second(calls.append, 0.05)
     assert rate == pytest.approx(sum(calls) / 0.05, rel=0.5)
+
+
+def test_what_is_slow_is_not_asked_for_at_length() -> None:
+    start = time.perf_counter()
+    per_second(lambda count: time.sleep(0.05 * count), 0.1)
+    assert time.perf_counter() - start < 0.5
 
 
 def test_lines_and_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
