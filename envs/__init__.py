@@ -22,17 +22,22 @@ __all__ = [
     "registered",
 ]
 
-_REGISTERED: dict[str, tuple[Any, dict[str, Any]]] = {
-    "PointMaze-v0": (PointMazeVectorEnv, {}),
-    "Pendulum-v1": (PendulumVectorEnv, {}),
-    "MountainCarContinuous-v0": (MountainCarVectorEnv, {}),
-    "CartPoleSwingUp-v0": (CartPoleSwingUpVectorEnv, {}),
-    **{name: (MujocoVectorEnv, {"task": name}) for name in TASKS},
+_REGISTERED: dict[str, tuple[type[TorchVectorEnv], str, dict[str, Any]]] = {
+    "PointMaze-v0": (PointMazeVectorEnv, "make_point_maze", {}),
+    "Pendulum-v1": (PendulumVectorEnv, "make_pendulum", {}),
+    "MountainCarContinuous-v0": (MountainCarVectorEnv, "make_mountain_car", {}),
+    "CartPoleSwingUp-v0": (CartPoleSwingUpVectorEnv, "make_cart_pole_swing_up", {}),
+    **{name: (MujocoVectorEnv, "make_mujoco", {"task": name}) for name in TASKS},
 }
-for _name, (_kind, _kwargs) in _REGISTERED.items():
-    gym.register(f"balrl/{_name}", entry_point=_kind.single, vector_entry_point=_kind, kwargs=_kwargs)
+for _name, (_kind, _single, _kwargs) in _REGISTERED.items():
+    gym.register(  # by name, since Gymnasium writes specifications as JSON
+        f"balrl/{_name}",
+        entry_point=f"{_kind.__module__}:{_single}",
+        vector_entry_point=f"{_kind.__module__}:{_kind.__name__}",
+        kwargs=_kwargs,
+    )
 
 
 def registered() -> dict[str, type[TorchVectorEnv]]:
     """Return the class of every task that is registered here, by its id."""
-    return {f"balrl/{name}": kind for name, (kind, _) in _REGISTERED.items()}
+    return {f"balrl/{name}": kind for name, (kind, *_) in _REGISTERED.items()}

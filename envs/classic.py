@@ -138,3 +138,8 @@ class CartPoleSwingUpVectorEnv(ClassicVectorEnv):
     def observe(self, states: Tensor) -> Tensor:
         x, x_speed, angle, angle_speed = states.unbind(-1)
         return torch.stack([x, x_speed, angle.cos(), angle.sin(), angle_speed], -1)
+
+
+make_pendulum = PendulumVectorEnv.single
+make_mountain_car = MountainCarVectorEnv.single
+make_cart_pole_swing_up = CartPoleSwingUpVectorEnv.single

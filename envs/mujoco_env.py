@@ -13,6 +13,8 @@ from balrl.envs.mujoco_tasks import TASKS
 from balrl.envs.torch_env import Frame, TorchVectorEnv
 from balrl.envs.warp_physics import WarpPhysics
 
+NEWTON = 2
+"""`mujoco.mjtSolver.mjSOL_NEWTON`."""
 LARGEST = 1e10
 """MuJoCo's own limit of positions, velocities and accelerations."""
 
@@ -62,6 +64,8 @@ class MujocoVectorEnv(TorchVectorEnv):
         original: Any = made.unwrapped
         limit = made.spec.max_episode_steps if made.spec is not None else None
         observations, actions = original.observation_space, original.action_space
+        if TASKS[task].newton:
+            original.model.opt.solver = NEWTON
         super().__init__(
             num_envs,
             _single_precision(observations),
@@ -97,12 +101,16 @@ class MujocoVectorEnv(TorchVectorEnv):
         def normal(width: int) -> Tensor:
             return torch.randn(count, width, generator=self.generator, device=self.device, dtype=self.dtype)
 
-        noise = self.task.reset_noise(self._sizes[0], self._sizes[1], uniform, normal)
-        qpos, qvel = (initial + n for initial, n in zip(self._initial, noise, strict=True))
-        qpos[:, : self.task.roaming] = 0
-        rest = [torch.zeros(count, width, device=self.device, dtype=self.dtype) for width in self._sizes[2:]]
-        rest[1] = self.task.initial_memory(qpos)
-        return torch.cat([qpos, qvel, *rest], -1)
+        task, views = self.task, self._physics.views
+        qpos, qvel = task.begin(self._initial[0], self._initial[1], uniform, normal)
+        qpos[:, : task.roaming] = 0
+        first = [qpos, qvel, *(torch.zeros(count, n, device=self.device, dtype=self.dtype) for n in self._sizes[2:])]
+        if task.located:
+            views["qpos"].copy_(qpos)
+            views["qvel"].copy_(qvel)
+            self._physics.locate()
+            first[3:5] = task.memory(views), task.features(views)
+        return torch.cat(first, -1)
 
     def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         views, task = self._physics.views, self.task
@@ -159,3 +167,6 @@ class MujocoVectorEnv(TorchVectorEnv):
 
 def _single_precision(space: gym.spaces.Box) -> gym.spaces.Box:
     return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+
+
+make_mujoco = MujocoVectorEnv.single

@@ -33,29 +33,30 @@ class Task(ABC):
         roaming: how many leading positions nothing depends on: they are not observed, and the world is moved back to
             their origin after every step, since float32 would lose the speed far from it.
         contact_forces: whether ``cfrc_ext`` is needed.
+        located: whether features and memory need the places of bodies, which are then computed at an episode's
+            beginning, too; without, both are zero there.
+        newton: replace the model's solver, which MuJoCo Warp has not.
     """
 
     noise: float
     normal_velocities: bool = False
     roaming: int = 0
     contact_forces: bool = False
+    located: bool = False
+    newton: bool = False
 
-    def reset_noise(self, positions: int, velocities: int, uniform: Draw, normal: Draw) -> tuple[Tensor, Tensor]:
-        """Return what is added to the initial positions and velocities; `uniform` draws from [-1, 1]."""
+    def begin(self, qpos: Tensor, qvel: Tensor, uniform: Draw, normal: Draw) -> tuple[Tensor, Tensor]:
+        """Return first positions and velocities ``[N, …]``, for the model's own; `uniform` draws from [-1, 1]."""
         draw = normal if self.normal_velocities else uniform
-        return self.noise * uniform(positions), self.noise * draw(velocities)
+        return qpos + self.noise * uniform(qpos.shape[-1]), qvel + self.noise * draw(qvel.shape[-1])
 
     def memory(self, views: Views) -> Tensor:
         """Return what of this step the next one is measured from, ``[N, k]``, less the roaming positions' move."""
         return views["qpos"][:, :0]
 
-    def initial_memory(self, qpos: Tensor) -> Tensor:
-        """Return `memory` at the beginning of an episode."""
-        return qpos[:, :0]
-
     @abstractmethod
     def features(self, views: Views) -> Tensor:
-        """Return what is observed beside positions and velocities, ``[N, k]``; zero at an episode's beginning."""
+        """Return what is observed beside positions and velocities, ``[N, k]``."""
 
     @abstractmethod
     def observe(self, qpos: Tensor, qvel: Tensor, features: Tensor) -> Tensor:
@@ -123,9 +124,6 @@ class Ant(Task):
         # Gymnasium measures the torso's place as the simulator computed it last, before the step's final integration.
         return views["xpos"][:, 1, :1] - views["qpos"][:, :1]
 
-    def initial_memory(self, qpos: Tensor) -> Tensor:
-        return torch.zeros_like(qpos[:, :1])
-
     def features(self, views: Views) -> Tensor:
         return views["cfrc_ext"].flatten(1).clamp(-1, 1)
 
@@ -182,6 +180,106 @@ class InvertedDoublePendulum(Task):
         return Outcome(10.0 * ~terminated - penalties, terminated)
 
 
+@dataclass(frozen=True)
+class Reacher(Task):
+    """Reach a target with a fingertip: ``r = −|tip − target| − |a|²``. Never terminates."""
+
+    noise: float = 0.1
+    located: bool = True
+    tip: int = 3
+    target: int = 4
+
+    def begin(self, qpos: Tensor, qvel: Tensor, uniform: Draw, normal: Draw) -> tuple[Tensor, Tensor]:
+        first, speeds = qpos + self.noise * uniform(4), qvel + 0.005 * uniform(4)
+        radius, angle = (0.2 * ((uniform(1) + 1) / 2).sqrt(), torch.pi * uniform(1))  # uniform in a disk
+        first[:, 2:] = torch.cat([radius * angle.cos(), radius * angle.sin()], -1)
+        speeds[:, 2:] = 0
+        return first, speeds
+
+    def features(self, views: Views) -> Tensor:
+        return views["xpos"][:, self.tip] - views["xpos"][:, self.target]
+
+    def observe(self, qpos: Tensor, qvel: Tensor, features: Tensor) -> Tensor:
+        joints = qpos[:, :2]
+        return torch.cat([joints.cos(), joints.sin(), qpos[:, 2:], qvel[:, :2], features[:, :2]], -1)
+
+    def outcome(self, start: Tensor, views: Views, actions: Tensor, dt: float) -> Outcome:
+        rewards = -self.features(views).norm(dim=-1) - actions.square().sum(-1)
+        return Outcome(rewards, torch.zeros_like(rewards, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Pusher(Task):
+    """Push a cylinder to a goal: ``r = −0.5 |cylinder − tip| − |cylinder − goal| − 0.1 |a|²``. Never terminates."""
+
+    noise: float = 0.005
+    located: bool = True
+    tip: int = 10
+    cylinder: int = 11
+    goal: int = 12
+
+    def begin(self, qpos: Tensor, qvel: Tensor, uniform: Draw, normal: Draw) -> tuple[Tensor, Tensor]:
+        speeds = qvel + self.noise * uniform(11)
+        speeds[:, -4:] = 0
+        tries = uniform(2 * 32).unflatten(-1, (32, 2)) * 0.5 + torch.tensor([-0.5, 0.0], device=qpos.device)
+        tries = tries * torch.tensor([0.3, 0.4], device=qpos.device)  # x in [-0.3, 0], y in [-0.2, 0.2]
+        first_far = (tries.norm(dim=-1) > 0.17).to(torch.int8).argmax(-1)
+        place = tries.take_along_dim(first_far[:, None, None], 1).squeeze(1)
+        first = qpos.expand(len(place), -1).clone()
+        first[:, -4:] = torch.cat([place, torch.zeros_like(place)], -1)
+        return first, speeds
+
+    def features(self, views: Views) -> Tensor:
+        return views["xpos"][:, [self.tip, self.cylinder, self.goal]].flatten(1)
+
+    def observe(self, qpos: Tensor, qvel: Tensor, features: Tensor) -> Tensor:
+        return torch.cat([qpos[:, :7], qvel[:, :7], features], -1)
+
+    def outcome(self, start: Tensor, views: Views, actions: Tensor, dt: float) -> Outcome:
+        tip, cylinder, goal = self.features(views).unflatten(-1, (3, 3)).unbind(1)
+        far, away = (cylinder - tip).norm(dim=-1), (cylinder - goal).norm(dim=-1)
+        rewards = -0.5 * far - away - 0.1 * actions.square().sum(-1)
+        return Outcome(rewards, torch.zeros_like(rewards, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Humanoid(Task):
+    """Run forward on two legs: ``r = 1.25 x-velocity of the centre of mass + 5 − 0.1 |a|² − min(5e-7 |forces|², 10)``.
+
+    Ends where the torso's height leaves (1, 2). Gymnasium's model asks for the PGS solver, which MuJoCo Warp has not:
+    here it is Newton's.
+    """
+
+    noise: float = 0.01
+    roaming: int = 2
+    contact_forces: bool = True
+    located: bool = True
+    newton: bool = True
+
+    def memory(self, views: Views) -> Tensor:
+        return self._centre(views) - views["qpos"][:, :1]
+
+    def features(self, views: Views) -> Tensor:
+        parts = (views["cinert"][:, 1:], views["cvel"][:, 1:], views["qfrc_actuator"][:, 6:], views["cfrc_ext"][:, 1:])
+        return torch.cat([part.flatten(1) for part in parts], -1)
+
+    def observe(self, qpos: Tensor, qvel: Tensor, features: Tensor) -> Tensor:
+        return torch.cat([qpos[:, 2:], qvel, features], -1)
+
+    def outcome(self, start: Tensor, views: Views, actions: Tensor, dt: float) -> Outcome:
+        height = views["qpos"][:, 2]
+        healthy = (height > 1.0) & (height < 2.0)
+        speed = (self._centre(views) - start)[:, 0] / dt
+        forces = (5e-7 * views["cfrc_ext"].square().sum((-2, -1))).clamp(max=10.0)
+        return Outcome(1.25 * speed + 5.0 * healthy - 0.1 * actions.square().sum(-1) - forces, ~healthy)
+
+    @staticmethod
+    def _centre(views: Views) -> Tensor:
+        """Return x of the centre of mass ``[N, 1]``; ``cinert`` ends with each body's mass."""
+        mass = views["cinert"][:, :, 9]
+        return (mass * views["xipos"][:, :, 0]).sum(-1, keepdim=True) / mass.sum(-1, keepdim=True)
+
+
 TASKS: dict[str, Task] = {
     "Hopper-v5": Runner(
         noise=5e-3,
@@ -200,5 +298,8 @@ TASKS: dict[str, Task] = {
     "Swimmer-v5": Runner(noise=0.1, control_cost=1e-4, roaming=2),
     "InvertedPendulum-v5": InvertedPendulum(),
     "InvertedDoublePendulum-v5": InvertedDoublePendulum(),
+    "Reacher-v5": Reacher(),
+    "Pusher-v5": Pusher(),
+    "Humanoid-v5": Humanoid(),
 }
 """By Gymnasium's id."""

@@ -150,3 +150,6 @@ class PointMazeVectorEnv(TorchVectorEnv):
                     distances[cell] = distances[y, x] + 1
                     queue.append(cell)
         return distances
+
+
+make_point_maze = PointMazeVectorEnv.single

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from balrl.errors import UserError
 
-VIEWS = ("qpos", "qvel", "ctrl", "qacc_warmstart", "xpos", "site_xpos", "cfrc_ext", "qfrc_constraint")
+STATE = ("qpos", "qvel", "qacc_warmstart")
+OUTPUTS = ("xpos", "xipos", "site_xpos", "cinert", "cvel", "cfrc_ext", "qfrc_constraint", "qfrc_actuator")
+FORCES = ("cfrc_ext", "qfrc_constraint", "qfrc_actuator")
 IGNORED_OVERFLOWS = ("ITERATIONS", "LS_ITERATIONS")
 """Solvers that stop at their limit are part of MuJoCo's ordinary life."""
 
@@ -63,17 +67,24 @@ class WarpPhysics:
         with warp.ScopedDevice(str(self.device)):
             self._model = mujoco_warp.put_model(model)
             self._data = mujoco_warp.put_data(model, initial, nworld=num_envs, nconmax=contacts, njmax=rows)
-            self.views: dict[str, Tensor] = {name: warp.to_torch(getattr(self._data, name)) for name in VIEWS}
+            self.views: dict[str, Tensor] = {
+                name: warp.to_torch(getattr(self._data, name)) for name in (*STATE, "ctrl", *OUTPUTS)
+            }
             self._overflow = warp.to_torch(self._data.overflow)
-            self._graph = self._record() if graph else None
+            self._advance = self._recorded(self._steps) if graph else self._steps
+            self._locate = self._recorded(self._positions) if graph else self._positions
 
     def advance(self) -> None:
         """Take `frame_skip` steps in every world."""
         with self._on_torchs_stream():
-            if self._graph is None:
-                self._steps()
-            else:
-                self._warp.capture_launch(self._graph)
+            self._advance()
+
+    def locate(self) -> None:
+        """Compute where everything is, and how fast, from qpos and qvel alone; forces become 0."""
+        with self._on_torchs_stream():
+            self._locate()
+        for name in FORCES:
+            self.views[name].zero_()
 
     def check_overflow(self) -> None:
         """Raise a `RuntimeError` where a buffer was too small since the beginning; asks the device."""
@@ -89,14 +100,19 @@ class WarpPhysics:
         if self._contact_forces:
             self._engine.rne_postconstraint(self._model, self._data)
 
-    def _record(self) -> Any:
-        kept = {name: self.views[name].clone() for name in ("qpos", "qvel", "qacc_warmstart")}
-        self._steps()  # kernels are compiled outside the recording
+    def _positions(self) -> None:
+        self._engine.kinematics(self._model, self._data)
+        self._engine.com_pos(self._model, self._data)
+        self._engine.com_vel(self._model, self._data)
+
+    def _recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        kept = {name: self.views[name].clone() for name in STATE}
+        work()  # kernels are compiled outside the recording
         with self._warp.ScopedCapture() as capture:
-            self._steps()
+            work()
         for name, value in kept.items():
             self.views[name].copy_(value)
-        return capture.graph
+        return partial(self._warp.capture_launch, capture.graph)
 
     def _on_torchs_stream(self) -> Any:
         if self.device.type == "cpu":

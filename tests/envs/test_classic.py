@@ -100,6 +100,7 @@ def test_they_are_registered(name: str) -> None:
     assert isinstance(env, balrl.envs.TorchVectorEnv)
     assert env.reset(seed=0)[0].shape == (5, *env.single_observation_space.shape)  # type: ignore[misc]
     one = gym.make(f"balrl/{name}")
+    assert gym.envs.registration.EnvSpec.from_json(one.spec.to_json()) == one.spec  # type: ignore[union-attr]
     observation, _ = one.reset(seed=0)
     assert one.observation_space.contains(observation)
     assert len(one.step(one.action_space.sample())) == 5
