@@ -186,16 +186,12 @@ def record_video(
     ours = env_id.startswith("balrl/")
     options = dict(env_kwargs or {}) if ours else {**(env_kwargs or {}), "render_mode": "rgb_array"}
     env = make_env(env_id, 1, chosen.device, options)
-    act = _policy(chosen, env, env_id, balance)
     try:
-        frames = film_episode(act, env, seed, chosen.device)
-    except Exception as error:  # graphics fail in as many ways as there are drivers
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"'{env_id}' cannot be drawn: {reason}") from error
+        film = film_episode(_policy(chosen, env, env_id, balance), env, seed, chosen.device)
     finally:
         env.close()
-    write_gif(frames, target, float(env.metadata["render_fps"]))
-    return len(frames)
+    write_gif(film, target)
+    return film.steps
 
 
 def _agent_and_task(

@@ -61,7 +61,7 @@ def bench_envs(
         for count in counts if ours else ():
             yield _measure(env_id, "balrl", count, device, seconds, hidden)
         original = env_id.removeprefix("balrl/")
-        if original in gym.registry:
+        if not ours or original in gym.registry:
             yield _measure(original, "Gymnasium, sync", REFERENCE_WORLDS, device, seconds, hidden)
 
 

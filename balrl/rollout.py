@@ -115,7 +115,7 @@ class Collector:
         batch = Batch(observations, actions, rewards, last, terminated)
         success = (self.success, success_now) if self.reports_success else (None, None)
         self._ended = self._ended + torch.stack(
-            [done, self.returns * done, self.lengths * done, self.success & done]
+            [done, torch.where(done, self.returns, 0.0), self.lengths * done, self.success & done]
         ).sum(-1)
         return Step(batch, valid, done, self.returns, self.lengths, *success)
 
@@ -141,6 +141,7 @@ class Collector:
             "resetting": self._resetting,
             "finished": self._finished,
             "ended": self._ended,
+            "reports_success": torch.tensor(self.reports_success),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -152,6 +153,7 @@ class Collector:
         self._resetting = state["resetting"].to(self.device)
         self._finished = state["finished"].to(self.device)
         self._ended = state["ended"].to(self.device)
+        self.reports_success = bool(state["reports_success"])
 
     def _for_environment(self, actions: Tensor) -> Any:
         actions = self.spaces.to_environment(actions)

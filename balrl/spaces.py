@@ -57,6 +57,7 @@ class SpaceAdapter:
         self.action_dim = int(action_space.shape[0])
         self._low = np.asarray(action_space.low, np.float64)
         self._high = np.asarray(action_space.high, np.float64)
+        self._on_device: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._is_unit = bool((self._low == -1).all() and (self._high == 1).all())
 
     def flatten(self, observations: Any) -> Any:
@@ -86,10 +87,10 @@ class SpaceAdapter:
 
     def _bounds(self, like: Any) -> tuple[Any, Any]:
         if isinstance(like, Tensor):
-            return (
-                torch.as_tensor(self._low).to(like),
-                torch.as_tensor(self._high).to(like),
-            )
+            kind = (like.device, like.dtype)
+            if kind not in self._on_device:
+                self._on_device[kind] = (torch.as_tensor(self._low).to(like), torch.as_tensor(self._high).to(like))
+            return self._on_device[kind]
         return self._low.astype(like.dtype), self._high.astype(like.dtype)
 
 

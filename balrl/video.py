@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from balrl.errors import UserError
 from balrl.rollout import Collector
 
-Frame = NDArray[np.uint8]
 FRAMES_PER_SECOND = 25
-LARGEST = 320
-"""Pixels of the longer side."""
+LONGER_SIDE = 320
+"""Of a picture, in pixels."""
+LONGEST = 10_000
+"""Steps that are filmed of an episode without end."""
+
+
+class Film(NamedTuple):
+    """Pictures of an episode, each shown for so many seconds of the task's time, and how many steps it took."""
+
+    pictures: list[Image.Image]
+    seconds: float
+    steps: int
 
 
 def film_episode(
@@ -25,33 +35,38 @@ def film_episode(
     env: gym.vector.VectorEnv[Any, Any, Any],
     seed: int,
     device: torch.device | str = "cpu",
-) -> list[Frame]:
-    """Return a picture of the first world before every step of its first episode."""
-    collector = Collector(env, device, seed)
-    frames, done = [], False
-    while not done:
-        picture: Any = env.render()
-        frames.append(np.asarray(picture[0] if isinstance(picture, tuple) else picture, np.uint8))
-        done = bool(collector.step(act).done[0])
-    return frames
+) -> Film:
+    """Film the first world's first episode: at most 25 pictures a second, made smaller where they are large.
 
-
-def write_gif(frames: Sequence[Frame], path: Path, fps: float) -> None:
-    """Write pictures as a GIF, thinned to 25 a second and made smaller where they are large.
-
-    Args:
-        frames: ``[height, width, 3]`` each, 8 bits.
-        path: of the file.
-        fps: pictures per second of the task's time.
+    Raises:
+        UserError: where the environment cannot be drawn.
     """
-    from PIL import Image
-
+    collector = Collector(env, device, seed)
+    fps = float(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
     every = max(1, round(fps / FRAMES_PER_SECOND))
-    pictures = [Image.fromarray(frame) for frame in frames[::every]]
-    for picture in pictures:
-        picture.thumbnail((LARGEST, LARGEST))
+    pictures, steps, done = [], 0, False
+    while not done and steps < LONGEST:
+        if steps % every == 0:
+            pictures.append(_picture(env))
+        done = bool(collector.step(act).done[0])
+        steps += 1
+    return Film(pictures, every / fps, steps)
+
+
+def write_gif(film: Film, path: Path) -> None:
+    """Write a film as a GIF, whole or not at all."""
     temporary = path.with_name(f".{path.name}")
-    pictures[0].save(
-        temporary, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 * every / fps), loop=0
-    )
+    first, *rest = film.pictures
+    first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 * film.seconds), loop=0)
     temporary.replace(path)
+
+
+def _picture(env: gym.vector.VectorEnv[Any, Any, Any]) -> Image.Image:
+    try:
+        found: Any = env.render()
+    except Exception as error:  # graphics fail in as many ways as there are drivers
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"this task cannot be drawn: {reason}") from error
+    picture = Image.fromarray(np.asarray(found[0] if isinstance(found, tuple) else found, np.uint8))
+    picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    return picture

@@ -41,10 +41,11 @@ class ClassicVectorEnv(TorchVectorEnv):
             num_envs,
             gym.spaces.Box(low, high, dtype=np.float32),
             gym.spaces.Box(-self.force, self.force, (1,), np.float32),
-            max_episode_steps or self.steps,
+            self.steps if max_episode_steps is None else max_episode_steps,
             device,
             dtype,
         )
+        self.metadata = {**self.metadata, "render_modes": []}
         self._first = [torch.tensor(x, device=self.device, dtype=dtype) for x in self.first_states]
 
     def initial_states(self, count: int) -> Tensor:

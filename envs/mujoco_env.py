@@ -13,9 +13,7 @@ from balrl.envs.mujoco_tasks import TASKS
 from balrl.envs.torch_env import Frame, TorchVectorEnv
 from balrl.envs.warp_physics import WarpPhysics
 
-NEWTON = 2
-"""`mujoco.mjtSolver.mjSOL_NEWTON`."""
-LARGEST = 1e10
+STATE_LIMIT = 1e10
 """MuJoCo's own limit of positions, velocities and accelerations."""
 
 
@@ -60,24 +58,32 @@ class MujocoVectorEnv(TorchVectorEnv):
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"task is {task!r}, expected one of {sorted(TASKS)}")
+        import mujoco
+
         made = gym.make(task)
         original: Any = made.unwrapped
         limit = made.spec.max_episode_steps if made.spec is not None else None
         observations, actions = original.observation_space, original.action_space
         if TASKS[task].newton:
-            original.model.opt.solver = NEWTON
+            original.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         super().__init__(
             num_envs,
             _single_precision(observations),
             _single_precision(actions),
-            max_episode_steps or limit or 1000,
+            (limit or 1000) if max_episode_steps is None else max_episode_steps,
             device,
         )
         self.task_id, self.task, self.dt = task, TASKS[task], float(original.dt)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.dt)}
         self._camera: gym.Env[Any, Any] | None = None
         self._physics = WarpPhysics(
-            original.model, num_envs, self.device, original.frame_skip, self.task.contact_forces, graph
+            original.model,
+            num_envs,
+            self.device,
+            original.frame_skip,
+            self.task.contact_forces,
+            self.task.located,
+            graph,
         )
         self._check_overflow = check_overflow
         self._initial = [
@@ -134,7 +140,7 @@ class MujocoVectorEnv(TorchVectorEnv):
             before.travelled + views["qpos"][:, : task.roaming],
         )
         following = torch.cat(after, -1)
-        diverged = ~(following.abs() < LARGEST).all(-1)
+        diverged = ~(following.abs() < STATE_LIMIT).all(-1)
         following = torch.where(diverged.unsqueeze(-1), states, following)
         infos = {"diverged": diverged}
         if task.roaming:

@@ -221,8 +221,7 @@ class Pusher(Task):
     def begin(self, qpos: Tensor, qvel: Tensor, uniform: Draw, normal: Draw) -> tuple[Tensor, Tensor]:
         speeds = qvel + self.noise * uniform(11)
         speeds[:, -4:] = 0
-        tries = uniform(2 * 32).unflatten(-1, (32, 2)) * 0.5 + torch.tensor([-0.5, 0.0], device=qpos.device)
-        tries = tries * torch.tensor([0.3, 0.4], device=qpos.device)  # x in [-0.3, 0], y in [-0.2, 0.2]
+        tries = torch.stack([0.15 * uniform(32) - 0.15, 0.2 * uniform(32)], -1)  # x in [-0.3, 0], y in [-0.2, 0.2]
         first_far = (tries.norm(dim=-1) > 0.17).to(torch.int8).argmax(-1)
         place = tries.take_along_dim(first_far[:, None, None], 1).squeeze(1)
         first = qpos.expand(len(place), -1).clone()
@@ -230,7 +229,7 @@ class Pusher(Task):
         return first, speeds
 
     def features(self, views: Views) -> Tensor:
-        return views["xpos"][:, [self.tip, self.cylinder, self.goal]].flatten(1)
+        return torch.cat([views["xpos"][:, body] for body in (self.tip, self.cylinder, self.goal)], -1)
 
     def observe(self, qpos: Tensor, qvel: Tensor, features: Tensor) -> Tensor:
         return torch.cat([qpos[:, :7], qvel[:, :7], features], -1)

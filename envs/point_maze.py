@@ -79,7 +79,7 @@ class PointMazeVectorEnv(TorchVectorEnv):
             num_envs,
             gym.spaces.Box(-1.0, 1.0, (4,), np.float32),
             gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
-            max_episode_steps or MAX_EPISODE_STEPS[layout],
+            MAX_EPISODE_STEPS[layout] if max_episode_steps is None else max_episode_steps,
             device,
             dtype,
         )

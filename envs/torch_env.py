@@ -45,6 +45,8 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        if max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}, expected at least 1")
         self.num_envs = num_envs
         self.single_observation_space = observation_space
         self.single_action_space = action_space
@@ -125,10 +127,9 @@ class TorchVectorEnv(gym.vector.VectorEnv):
 class SingleTorchEnv(gym.Env):
     """One world of a `TorchVectorEnv` as an ordinary numpy `gymnasium.Env`, for `gymnasium.make`."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
-
     def __init__(self, env: TorchVectorEnv, render_mode: str | None = None) -> None:
         self.vector, self.render_mode = env, render_mode
+        self.metadata = {key: env.metadata[key] for key in ("render_modes", "render_fps")}
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
 

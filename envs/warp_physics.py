@@ -34,6 +34,7 @@ class WarpPhysics:
         device: ``cpu`` or a CUDA device.
         frame_skip: simulator steps per `advance`.
         contact_forces: compute ``cfrc_ext`` after the last of them, as `mujoco.mj_rnePostConstraint` does.
+        locates: record `locate`, too.
         graph: record and replay; without, every kernel is launched by itself.
 
     Raises:
@@ -47,6 +48,7 @@ class WarpPhysics:
         device: torch.device | str = "cpu",
         frame_skip: int = 1,
         contact_forces: bool = False,
+        locates: bool = False,
         graph: bool = True,
     ) -> None:
         try:
@@ -72,7 +74,7 @@ class WarpPhysics:
             }
             self._overflow = warp.to_torch(self._data.overflow)
             self._advance = self._recorded(self._steps) if graph else self._steps
-            self._locate = self._recorded(self._positions) if graph else self._positions
+            self._locate = self._recorded(self._positions) if graph and locates else self._positions
 
     def advance(self) -> None:
         """Take `frame_skip` steps in every world."""
@@ -107,12 +109,18 @@ class WarpPhysics:
 
     def _recorded(self, work: Callable[[], None]) -> Callable[[], None]:
         kept = {name: self.views[name].clone() for name in STATE}
+        self._synchronize()  # here and below: torch's stream and the simulator's own
         work()  # kernels are compiled outside the recording
         with self._warp.ScopedCapture() as capture:
             work()
+        self._synchronize()
         for name, value in kept.items():
             self.views[name].copy_(value)
         return partial(self._warp.capture_launch, capture.graph)
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _on_torchs_stream(self) -> Any:
         if self.device.type == "cpu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from torch import Tensor
@@ -96,6 +97,8 @@ class NormalizeObservations(_TensorWrapper):
         self.clip, self.epsilon = clip, epsilon
         space = env.single_observation_space
         width = int(space.shape[0]) if space.shape else 1
+        self.single_observation_space = gym.spaces.Box(-clip, clip, (width,), np.float32)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, env.num_envs)
         self.moments = RunningMoments(width, env.unwrapped.device)  # type: ignore[attr-defined]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:

@@ -24,7 +24,7 @@ def parse_options(description: str | None, out: str, parts: Sequence[str], data:
     parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--out", type=Path, default=Path(out))
-    parser.add_argument("--parts", nargs="+", default=list(parts), help="which parts to run")
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts), help="which parts to run")
     parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
     return parser.parse_args()
 

@@ -22,5 +22,7 @@ def test_lines_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "balrl/Pendulum-v1" in out
     assert "Gymnasium, sync" in out
+    assert main(["bench", "envs", "Pendulam-v1"]) == 2
+    assert "did you mean 'Pendulum-v1'" in capsys.readouterr().err
     assert main(["bench", "envs", "balrl/Pendulam-v1"]) == 2
     assert "balrl/Pendulum-v1" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_one_step_is_gymnasium_s(name: str) -> None:
     assert env.single_observation_space.shape == task.observation_space.shape
     observations, _ = env.reset(seed=0)
     rng = np.random.default_rng(0)
-    forces = 1e-4 if name == "Humanoid-v5" else 0.0  # observed in newtons, up to thousands
+    forces = 5e-4 if name == "Humanoid-v5" else 0.0  # it observes newtons, up to thousands
     compared, ended = 0, 0
     for step in range(40):
         actions = rng.uniform(env.single_action_space.low, env.single_action_space.high, env.action_space.shape)
@@ -80,11 +80,13 @@ def test_one_step_is_gymnasium_s(name: str) -> None:
             if name == "Ant-v5" and steep_capsules_near_the_floor(task, actions[i]):
                 continue
             observation, reward, ends, _, _ = task.step(actions[i].astype(np.float32))
-            np.testing.assert_allclose(infos["final_obs"][i].numpy(), observation, forces, atol=2e-3)
+            np.testing.assert_allclose(
+                infos["final_obs"][i].numpy(), observation, rtol=0, atol=2e-3 + forces * np.abs(observation).max()
+            )
             assert rewards[i].item() == pytest.approx(reward, abs=1e-4)
             assert bool(terminated[i]) == ends
             compared, ended = compared + 1, ended + ends
-    assert compared > 10 * WORLDS
+    assert compared > 200 if name == "Ant-v5" else compared == 40 * WORLDS
     assert ended or name in ("HalfCheetah-v5", "Ant-v5", "Swimmer-v5", "Reacher-v5", "Pusher-v5")
 
 
