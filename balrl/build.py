@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +48,10 @@ def make_env(
     import gymnasium as gym
 
     from balrl.envs.gymnasium_env import make_gymnasium_env
+    from balrl.envs.robotics import register_robotics
 
     if env_id not in gym.registry:
-        _register_robotics()
+        register_robotics()
     options = dict(kwargs or {})
     try:
         if env_id.startswith("balrl/"):
@@ -66,16 +65,6 @@ def make_env(
     except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"environment '{env_id}' cannot be made with {options}: {reason}") from error
-
-
-def _register_robotics() -> None:
-    """Register gymnasium-robotics' tasks where it is installed."""
-    import gymnasium as gym
-
-    with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium_robotics  # prints a note on Adroit's rewards, which stands in docs/data.md
-
-        gym.register_envs(gymnasium_robotics)
 
 
 def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:

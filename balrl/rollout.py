@@ -66,6 +66,9 @@ class Collector:
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.num_envs = env.num_envs
         self._takes_tensors = bool(env.metadata.get("tensors", False))
+        self._staging = torch.empty(
+            self.num_envs, self.spaces.observation_dim + 3, pin_memory=self.device.type == "cuda"
+        )
         self.start(seed)
 
     def start(self, seed: int | None = None) -> None:
@@ -91,18 +94,21 @@ class Collector:
         raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
             self._for_environment(actions)
         )
-        following = self.spaces.observations_to(raw_observations, self.device)
-        rewards = self._tensor(raw_rewards, torch.float32)
-        terminated = self._tensor(raw_terminated, torch.bool)
-        done = terminated | self._tensor(raw_truncated, torch.bool)
+        receive = self._receive_tensors if self._takes_tensors else self._receive
+        following, rewards, terminated, truncated = receive(
+            raw_observations, raw_rewards, raw_terminated, raw_truncated
+        )
+        done = terminated | truncated
 
         last, valid = following, None
-        if self.mode == AutoresetMode.SAME_STEP:
-            last = self._final_observations(infos, following, done)
+        if self.mode == AutoresetMode.SAME_STEP and self._takes_tensors:
+            last = self.spaces.observations_to(infos["final_obs"], self.device)
+        elif self.mode == AutoresetMode.SAME_STEP:
+            last = self._final_observations(infos, following, raw_terminated | raw_truncated)
         elif self.mode == AutoresetMode.NEXT_STEP:
             valid, self._resetting = ~self._resetting, done
-        elif bool(done.any()):
-            raw_observations, _ = self.env.reset(options={"reset_mask": done.cpu().numpy()})
+        elif (raw_terminated | raw_truncated).any():
+            raw_observations, _ = self.env.reset(options={"reset_mask": raw_terminated | raw_truncated})
             following = self.spaces.observations_to(raw_observations, self.device)
 
         self.observations = following
@@ -164,16 +170,34 @@ class Collector:
     def _tensor(self, values: Any, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(values).to(device=self.device, dtype=dtype)
 
-    def _final_observations(self, infos: Mapping[str, Any], following: Tensor, done: Tensor) -> Tensor:
-        final = infos.get("final_obs")
-        if isinstance(final, Tensor):
-            return self.spaces.observations_to(final, self.device)
-        if final is None or not bool(done.any()):
+    def _receive_tensors(self, observations: Any, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        kinds = (torch.float32, torch.bool, torch.bool)
+        rewards, terminated, truncated = (self._tensor(x, kind) for x, kind in zip(rest, kinds, strict=True))
+        return self.spaces.observations_to(observations, self.device), rewards, terminated, truncated
+
+    def _receive(self, observations: Any, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bring what a step of numpy arrays returned to the device in one transfer, from page-locked memory on a GPU.
+
+        Asking for the next actions waits for it, so that the memory is free again by the next step.
+        """
+        width = self.spaces.observation_dim
+        self._staging[:, :width] = torch.from_numpy(np.asarray(self.spaces.flatten(observations)))
+        for column, values in enumerate(rest):
+            self._staging[:, width + column] = torch.from_numpy(np.asarray(values))
+        arrived = self._staging.to(self.device, non_blocking=True, copy=True)
+        rewards, terminated, truncated = arrived[:, width:].unbind(-1)
+        return arrived[:, :width].contiguous(), rewards, terminated.bool(), truncated.bool()
+
+    def _final_observations(self, infos: Mapping[str, Any], following: Tensor, done: Any) -> Tensor:
+        final, ended = infos.get("final_obs"), np.flatnonzero(done)
+        if final is None or not len(ended):
             return following
+        flat = [
+            self.spaces.flatten({k: v[i] for k, v in final.items()} if isinstance(final, Mapping) else final[i])
+            for i in ended
+        ]
         last = following.clone()
-        for index in done.nonzero().flatten().tolist():
-            one = {k: v[index] for k, v in final.items()} if isinstance(final, Mapping) else final[index]
-            last[index] = self.spaces.observations_to(one, self.device)
+        last[torch.from_numpy(ended).to(self.device)] = self.spaces.observations_to(np.stack(flat), self.device)
         return last
 
     def _success_of_step(self, infos: Mapping[str, Any], done: Tensor) -> Tensor:

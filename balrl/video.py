@@ -42,15 +42,28 @@ def film_episode(
         UserError: where the environment cannot be drawn.
     """
     collector = Collector(env, device, seed)
-    fps = float(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
-    every = max(1, round(fps / FRAMES_PER_SECOND))
+    every, seconds = frames_between(env)
     pictures, steps, done = [], 0, False
     while not done and steps < LONGEST:
         if steps % every == 0:
             pictures.append(_picture(env))
         done = bool(collector.step(act).done[0])
         steps += 1
-    return Film(pictures, every / fps, steps)
+    return Film(pictures, seconds, steps)
+
+
+def small_picture(frame: Any) -> Image.Image:
+    """Return a frame ``[height, width, 3]`` as a picture, made smaller where it is large."""
+    picture = Image.fromarray(np.asarray(frame, np.uint8))
+    picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
+    return picture
+
+
+def frames_between(env: gym.vector.VectorEnv[Any, Any, Any]) -> tuple[int, float]:
+    """Return every how many steps to take a picture, at most 25 a second, and for how many seconds it is shown."""
+    fps = float(env.metadata.get("render_fps") or FRAMES_PER_SECOND)
+    every = max(1, round(fps / FRAMES_PER_SECOND))
+    return every, every / fps
 
 
 def write_gif(film: Film, path: Path) -> None:
@@ -67,6 +80,4 @@ def _picture(env: gym.vector.VectorEnv[Any, Any, Any]) -> Image.Image:
     except Exception as error:  # graphics fail in as many ways as there are drivers
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"this task cannot be drawn: {reason}") from error
-    picture = Image.fromarray(np.asarray(found[0] if isinstance(found, tuple) else found, np.uint8))
-    picture.thumbnail((LONGER_SIDE, LONGER_SIDE))
-    return picture
+    return small_picture(found[0] if isinstance(found, tuple) else found)

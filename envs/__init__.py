@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 
 from balrl.envs.classic import CartPoleSwingUpVectorEnv, MountainCarVectorEnv, PendulumVectorEnv
-from balrl.envs.mujoco_env import MujocoVectorEnv
-from balrl.envs.mujoco_tasks import TASKS
+from balrl.envs.mujoco.env import MujocoVectorEnv
+from balrl.envs.mujoco.tasks import TASKS
 from balrl.envs.point_maze import PointMazeVectorEnv
 from balrl.envs.torch_env import TorchVectorEnv
 

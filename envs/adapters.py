@@ -58,3 +58,36 @@ class StableBaselines3VectorEnv(gym.vector.VectorEnv):
 
     def close(self, **_: Any) -> None:
         self.env.close()
+
+
+class EnvPoolVectorEnv(gym.vector.VectorEnv):
+    """Worlds of ``envpool.make_gymnasium(…)`` with Gymnasium's interface; autoreset is NEXT_STEP, as EnvPool does it.
+
+    EnvPool takes its seed when it is made, so `reset` passes none on.
+
+    Args:
+        env: made with ``batch_size`` equal to ``num_envs``, so that every step is of every world.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, env: Any) -> None:
+        count, batch = env.config["num_envs"], env.config["batch_size"]
+        if batch not in (0, count):
+            raise ValueError(f"batch_size is {batch}, expected num_envs, {count}: every step must be of every world")
+        self.env, self.num_envs = env, count
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = gym.vector.utils.batch_space(env.observation_space, count)
+        self.action_space = gym.vector.utils.batch_space(env.action_space, count)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin new episodes in every world."""
+        return self.env.reset()[0], {}
+
+    def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """Take one step in every world."""
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        return observations, rewards, terminated, truncated, {k: v for k, v in infos.items() if k in SUCCESS_KEYS}
+
+    def close(self, **_: Any) -> None:
+        self.env.close()

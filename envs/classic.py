@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from balrl.envs.torch_env import TorchVectorEnv
+from balrl.envs.sketch import Sketch
+from balrl.envs.torch_env import Frame, TorchVectorEnv
 
 
 class ClassicVectorEnv(TorchVectorEnv):
@@ -35,6 +36,7 @@ class ClassicVectorEnv(TorchVectorEnv):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         max_episode_steps: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         low, high = (np.array(limits, np.float32) for limits in self.observation_limits)
         super().__init__(
@@ -44,8 +46,8 @@ class ClassicVectorEnv(TorchVectorEnv):
             self.steps if max_episode_steps is None else max_episode_steps,
             device,
             dtype,
+            render_mode,
         )
-        self.metadata = {**self.metadata, "render_modes": []}
         self._first = [torch.tensor(x, device=self.device, dtype=dtype) for x in self.first_states]
 
     def initial_states(self, count: int) -> Tensor:
@@ -82,6 +84,11 @@ class PendulumVectorEnv(ClassicVectorEnv):
         angle, speed = states.unbind(-1)
         return torch.stack([angle.cos(), angle.sin(), speed], -1)
 
+    def draw(self, state: Tensor) -> Frame:
+        angle = state[0].item()
+        tip = -0.8 * math.sin(angle), 0.8 * math.cos(angle)
+        return Sketch().line([(0, 0), tip], "indianred", 0.16).disk((0, 0), 0.03, "black").array()
+
 
 class MountainCarVectorEnv(ClassicVectorEnv):
     """``MountainCarContinuous-v0``: rock a weak car out of a valley.
@@ -109,6 +116,17 @@ class MountainCarVectorEnv(ClassicVectorEnv):
 
     def observe(self, states: Tensor) -> Tensor:
         return states
+
+    def draw(self, state: Tensor) -> Frame:
+        def on_hill(position: float) -> tuple[float, float]:
+            return (position + 0.3) / 0.9, math.sin(3 * position) / 2
+
+        hill = [on_hill(-1.2 + 0.02 * i) for i in range(91)]
+        x, y = on_hill(state[0].item())
+        flag_x, flag_y = on_hill(0.45)
+        pole = [(flag_x, flag_y), (flag_x, flag_y + 0.3)]
+        sketch = Sketch().line(hill, "dimgrey", 0.02).line(pole, "seagreen", 0.03)
+        return sketch.disk((x, y + 0.07), 0.07, "indianred").array()
 
 
 class CartPoleSwingUpVectorEnv(ClassicVectorEnv):
@@ -139,6 +157,13 @@ class CartPoleSwingUpVectorEnv(ClassicVectorEnv):
     def observe(self, states: Tensor) -> Tensor:
         x, x_speed, angle, angle_speed = states.unbind(-1)
         return torch.stack([x, x_speed, angle.cos(), angle.sin(), angle_speed], -1)
+
+    def draw(self, state: Tensor) -> Frame:
+        x, angle = state[0].item() / 2.6, state[2].item()
+        tip = x + 0.5 * math.sin(angle), 0.5 * math.cos(angle)
+        rail = [(-2.4 / 2.6, 0.0), (2.4 / 2.6, 0.0)]
+        sketch = Sketch().line(rail, "silver", 0.02).box((x, 0), 0.3, 0.15, "dimgrey")
+        return sketch.line([(x, 0), tip], "indianred", 0.06).array()
 
 
 make_pendulum = PendulumVectorEnv.single

@@ -72,6 +72,7 @@ class PointMazeVectorEnv(TorchVectorEnv):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         max_episode_steps: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}, expected one of {sorted(LAYOUTS)}")
@@ -82,6 +83,7 @@ class PointMazeVectorEnv(TorchVectorEnv):
             MAX_EPISODE_STEPS[layout] if max_episode_steps is None else max_episode_steps,
             device,
             dtype,
+            render_mode,
         )
         self.layout = layout
         self.reference_returns = REFERENCE_RETURNS[layout]

@@ -1,7 +1,9 @@
-"""What gymnasium-robotics' tasks need before a policy can see what it must see."""
+"""gymnasium-robotics' tasks: made known, and what a policy must see of them shown to it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +11,14 @@ import gymnasium as gym
 import numpy as np
 
 Adapter = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def register_robotics() -> None:
+    """Register gymnasium-robotics' tasks with Gymnasium where it is installed."""
+    with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
+        import gymnasium_robotics  # prints a note on Adroit's rewards, which stands in docs/data.md
+
+        gym.register_envs(gymnasium_robotics)
 
 
 def observation_adapter(env_id: str) -> Adapter | None:

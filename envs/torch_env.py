@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Frame = NDArray[np.uint8]
+"""A picture ``[height, width, 3]``."""
 
 
 class TorchVectorEnv(gym.vector.VectorEnv):
@@ -21,10 +22,10 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     Autoreset is SAME_STEP: at the end of an episode `step` returns the new episode's first observation, and
     ``infos["final_obs"]`` holds the true last one. That tensor is dense (``[num_envs, observation_dim]``, the true next
     observation of *every* world), so that no mask has to reach the host. The time limit sets truncated, also beside
-    terminated.
+    terminated. `states` are where the worlds are, `last_states` where the last step led, autoreset left out.
 
-    Subclasses define the state ``[num_envs, state_dim]`` and three functions of it: `initial_states`, `transition` and
-    `observe`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
+    Subclasses define the state ``[num_envs, state_dim]`` and functions of it: `initial_states`, `transition`, `observe`
+    and `draw`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
     """
 
     metadata = {  # noqa: RUF012
@@ -42,7 +43,10 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         max_episode_steps: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        render_mode: str | None = None,
     ) -> None:
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}, expected None or one of {self.metadata['render_modes']}")
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         if max_episode_steps < 1:
@@ -53,11 +57,11 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         self.observation_space = gym.vector.utils.batch_space(observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(action_space, num_envs)
         self.max_episode_steps = max_episode_steps
-        self.device, self.dtype = torch.device(device), dtype
+        self.device, self.dtype, self.render_mode = torch.device(device), dtype, render_mode
         self._bounds = [torch.from_numpy(x).to(self.device, dtype) for x in (action_space.low, action_space.high)]
         self.generator = torch.Generator(self.device)
         self.generator.seed()
-        self.states = torch.empty(0)
+        self.states = self.last_states = torch.empty(0)
         self.elapsed = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
     @abstractmethod
@@ -78,13 +82,13 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     @classmethod
     def single(cls, render_mode: str | None = None, **kwargs: Any) -> SingleTorchEnv:
         """Return one world as an ordinary environment, for `gymnasium.make`."""
-        return SingleTorchEnv(cls(1, **kwargs), render_mode)
+        return SingleTorchEnv(cls(1, render_mode=render_mode, **kwargs))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode in every world; `seed` makes all that follows repeatable."""
         if seed is not None:
             self.generator.manual_seed(seed)
-        self.states = self.initial_states(self.num_envs)
+        self.states = self.last_states = self.initial_states(self.num_envs)
         self.elapsed = torch.zeros_like(self.elapsed)
         return self.observe(self.states), {}
 
@@ -102,24 +106,25 @@ class TorchVectorEnv(gym.vector.VectorEnv):
             truncated = truncated | infos["diverged"]
         done = terminated | truncated
         infos["final_obs"] = self.observe(states)
+        self.last_states = states
         self.states = torch.where(done.unsqueeze(-1), self.initial_states(self.num_envs), states)
         self.elapsed = torch.where(done, 0, self.elapsed)
         return self.observe(self.states), rewards, terminated, truncated, infos
 
+    @abstractmethod
     def draw(self, state: Tensor) -> Frame:
         """Return a picture of one world's state ``[state_dim]``: ``[height, width, 3]``, 8 bits each."""
-        raise NotImplementedError(f"{type(self).__name__} has no picture of itself")
 
-    def render(self) -> Frame:  # type: ignore[override]
-        """Return a picture of the first world."""
-        return self.draw(self.states[0])
+    def render(self) -> tuple[Frame]:
+        """Return a picture of the first world, alone of all: there may be thousands."""
+        return (self.draw(self.states[0]),)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""
         return {"states": self.states, "elapsed": self.elapsed, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.states = state["states"].to(self.device)
+        self.states = self.last_states = state["states"].to(self.device)
         self.elapsed = state["elapsed"].to(self.device)
         self.generator.set_state(state["generator"].cpu())
 
@@ -127,8 +132,8 @@ class TorchVectorEnv(gym.vector.VectorEnv):
 class SingleTorchEnv(gym.Env):
     """One world of a `TorchVectorEnv` as an ordinary numpy `gymnasium.Env`, for `gymnasium.make`."""
 
-    def __init__(self, env: TorchVectorEnv, render_mode: str | None = None) -> None:
-        self.vector, self.render_mode = env, render_mode
+    def __init__(self, env: TorchVectorEnv) -> None:
+        self.vector, self.render_mode = env, env.render_mode
         self.metadata = {key: env.metadata[key] for key in ("render_modes", "render_fps")}
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
@@ -147,7 +152,7 @@ class SingleTorchEnv(gym.Env):
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Frame | None:
-        return self.vector.render() if self.render_mode else None
+        return self.vector.draw(self.vector.last_states[0]) if self.render_mode else None
 
     def close(self) -> None:
         self.vector.close()

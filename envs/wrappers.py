@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import gymnasium as gym
@@ -59,11 +60,11 @@ class _TensorWrapper(VectorWrapper):
         self.learning = True
         """Whether the statistics follow what is seen; switch it off to evaluate."""
 
-    def own_state(self) -> dict[str, Tensor]:
-        return {}
+    @abstractmethod
+    def own_state(self) -> dict[str, Tensor]: ...
 
-    def load_own_state(self, state: dict[str, Tensor]) -> None:
-        pass
+    @abstractmethod
+    def load_own_state(self, state: dict[str, Tensor]) -> None: ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on."""

@@ -13,7 +13,7 @@ from PIL import Image
 import balrl
 from balrl.agents import BC
 from balrl.cli import main
-from balrl.envs import PendulumVectorEnv, PointMazeVectorEnv
+from balrl.envs import PointMazeVectorEnv
 from balrl.errors import UserError
 from balrl.video import film_episode, write_gif
 
@@ -29,7 +29,7 @@ def test_an_episode_is_filmed_from_its_first_step_to_its_last() -> None:
     film = film_episode(lambda o: torch.ones(2, 2), env, seed=0)
     assert (film.steps, len(film.pictures), film.seconds) == (9, 9, 1 / 25)
     env.reset(seed=0)
-    assert (np.asarray(film.pictures[0]) == env.render()).all()
+    assert (np.asarray(film.pictures[0]) == env.render()[0]).all()
     assert (np.asarray(film.pictures[1]) != np.asarray(film.pictures[0])).any()
     assert film.pictures[0].size == (8 * 32, 8 * 32)
 
@@ -62,16 +62,23 @@ def test_what_users_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "ends in .gif" in capsys.readouterr().err
 
 
-def test_what_has_no_picture_says_so(tmp_path: Path) -> None:
-    env = PendulumVectorEnv(1)
-    torch.manual_seed(0)
-    made = BC(env.single_observation_space, env.single_action_space)
-    with pytest.raises(UserError, match="cannot be drawn"):
-        balrl.record_video(made, tmp_path / "x.gif", "balrl/Pendulum-v1")
+def test_what_cannot_be_drawn_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: PointMazeVectorEnv, state: torch.Tensor) -> None:
+        raise RuntimeError("no display\nand more")
+
+    monkeypatch.setattr(PointMazeVectorEnv, "draw", fail)
+    with pytest.raises(UserError, match=r"cannot be drawn: no display$"):
+        balrl.record_video(agent(), tmp_path / "x.gif", "balrl/PointMaze-v0")
     assert not list(tmp_path.iterdir())
 
 
-def test_one_world_draws_itself_if_asked() -> None:
-    one = gym.make("balrl/PointMaze-v0", render_mode="rgb_array")
+def test_one_world_draws_itself_if_asked_its_last_state_included() -> None:
+    one = gym.make("balrl/PointMaze-v0", render_mode="rgb_array", max_episode_steps=2)
     one.reset(seed=0)
-    assert np.asarray(one.render()).shape == (256, 256, 3)
+    first = np.asarray(one.render())
+    assert first.shape == (256, 256, 3)
+    for _ in range(2):
+        one.step(np.ones(2, np.float32))
+    inner = one.unwrapped.vector  # type: ignore[attr-defined]
+    assert (np.asarray(one.render()) == inner.draw(inner.last_states[0])).all()
+    assert gym.make("balrl/PointMaze-v0").unwrapped.render() is None

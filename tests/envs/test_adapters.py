@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from balrl.envs.adapters import StableBaselines3VectorEnv
+from balrl.envs.adapters import EnvPoolVectorEnv, StableBaselines3VectorEnv
 from balrl.rollout import Collector
 from tests.scripted_env import ScriptedEnv
 from tests.test_rollout import collect
@@ -52,3 +52,30 @@ def test_gymnasium_s_asynchronous_environments_give_the_same_transitions() -> No
     theirs, _ = collect(Collector(env), 12)
     env.close()
     assert theirs == ours
+
+
+class Pool:
+    """What `envpool.make_gymnasium` returns, over Gymnasium's worlds that reset themselves a step later."""
+
+    def __init__(self, count: int, batch_size: int | None = None) -> None:
+        self.env = SyncVectorEnv(worlds(count), autoreset_mode=AutoresetMode.NEXT_STEP)
+        self.config = {"num_envs": count, "batch_size": count if batch_size is None else batch_size}
+        self.observation_space, self.action_space = self.env.single_observation_space, self.env.single_action_space
+
+    def reset(self) -> Any:
+        return self.env.reset(seed=None)
+
+    def step(self, actions: Any) -> Any:
+        *stepped, _ = self.env.step(actions)
+        return *stepped, {"env_id": list(range(3)), "elapsed_step": [0, 0, 0]}
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def test_envpool_s_worlds_give_the_same_transitions() -> None:
+    ours, _ = collect(Collector(SyncVectorEnv(worlds(), autoreset_mode=AutoresetMode.SAME_STEP)), 25)
+    theirs, _ = collect(Collector(EnvPoolVectorEnv(Pool(3))), 25)
+    assert theirs == ours
+    with pytest.raises(ValueError, match="every step must be of every world"):
+        EnvPoolVectorEnv(Pool(4, 2))

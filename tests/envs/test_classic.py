@@ -16,14 +16,19 @@ from balrl.envs import CartPoleSwingUpVectorEnv, MountainCarVectorEnv, PendulumV
 KINDS = (PendulumVectorEnv, MountainCarVectorEnv, CartPoleSwingUpVectorEnv)
 
 
-def test_pendulum_is_gymnasium_s() -> None:
-    rng = np.random.default_rng(0)
-    env, original = PendulumVectorEnv(64, dtype=torch.float64), gym.make("Pendulum-v1")
-    task: Any = original.unwrapped
+def beside(kind: Any, original_id: str) -> tuple[TorchVectorEnv, Any]:
+    """Return 64 worlds in float64 and Gymnasium's one, whose spaces and time limit are the same."""
+    env, original = kind(64, dtype=torch.float64), gym.make(original_id)
     assert env.single_action_space == original.action_space
     assert env.single_observation_space == original.observation_space
     assert env.max_episode_steps == original.spec.max_episode_steps  # type: ignore[union-attr]
     env.reset(seed=0)
+    return env, original.unwrapped
+
+
+def test_pendulum_is_gymnasium_s() -> None:
+    rng = np.random.default_rng(0)
+    env, task = beside(PendulumVectorEnv, "Pendulum-v1")
     for _ in range(20):
         env.states = torch.from_numpy(rng.uniform([-9.0, -8.0], [9.0, 8.0], (64, 2)))
         before, actions = env.states.clone(), rng.uniform(-3, 3, (64, 1))  # also beyond the bounds
@@ -39,13 +44,8 @@ def test_pendulum_is_gymnasium_s() -> None:
 
 def test_mountain_car_is_gymnasium_s() -> None:
     rng = np.random.default_rng(0)
-    env, original = MountainCarVectorEnv(64, dtype=torch.float64), gym.make("MountainCarContinuous-v0")
-    task: Any = original.unwrapped
-    assert env.single_action_space == original.action_space
-    assert env.single_observation_space == original.observation_space
-    assert env.max_episode_steps == original.spec.max_episode_steps  # type: ignore[union-attr]
+    env, task = beside(MountainCarVectorEnv, "MountainCarContinuous-v0")
     ends = 0
-    env.reset(seed=0)
     for _ in range(20):
         env.states = torch.from_numpy(rng.uniform([-1.2, -0.07], [0.5, 0.07], (64, 2)))
         env.states[:8] = torch.tensor([-1.2, -0.05])  # against the wall
@@ -94,11 +94,37 @@ def test_first_states_are_within_their_limits_and_observations_in_their_space(ki
         assert all(env.single_observation_space.contains(o) for o in observations[:20].numpy())
 
 
+def dark(picture: Any) -> Any:
+    """Return the mean column and row of what is drawn in red."""
+    red = np.argwhere((picture[..., 0].astype(int) - picture[..., 1]) > 60).mean(0)
+    return red[::-1] / 128 - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "place"),
+    [
+        (PendulumVectorEnv, [0.0, 0.0], (0.0, -0.4)),  # up
+        (PendulumVectorEnv, [math.pi / 2, 0.0], (-0.4, 0.0)),  # Gymnasium turns to the left
+        (MountainCarVectorEnv, [-math.pi / 6, 0.0], ((0.3 - math.pi / 6) / 0.9, 0.43)),  # the valley's bottom
+        (CartPoleSwingUpVectorEnv, [1.3, 0.0, 0.0, 0.0], (0.5, -0.25)),
+        (CartPoleSwingUpVectorEnv, [0.0, 0.0, math.pi / 2, 0.0], (0.25, 0.0)),
+    ],
+)
+def test_pictures_show_the_state(kind: Any, state: list[float], place: tuple[float, float]) -> None:
+    env = kind(2, render_mode="rgb_array")
+    np.testing.assert_allclose(dark(env.draw(torch.tensor(state))), place, atol=0.05)
+    env.reset(seed=0)
+    assert (env.render()[0] == env.draw(env.states[0])).all()
+    with pytest.raises(ValueError, match="render_mode is 'human'"):
+        kind(2, render_mode="human")
+
+
 @pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCarContinuous-v0", "CartPoleSwingUp-v0"])
 def test_they_are_registered(name: str) -> None:
     env = gym.make_vec(f"balrl/{name}", num_envs=5)
     assert isinstance(env, balrl.envs.TorchVectorEnv)
     assert env.reset(seed=0)[0].shape == (5, *env.single_observation_space.shape)  # type: ignore[misc]
+    assert gym.make_vec(f"balrl/{name}", num_envs=2, render_mode="rgb_array").render_mode == "rgb_array"
     one = gym.make(f"balrl/{name}")
     assert gym.envs.registration.EnvSpec.from_json(one.spec.to_json()) == one.spec  # type: ignore[union-attr]
     observation, _ = one.reset(seed=0)

@@ -14,8 +14,8 @@ import torch
 from gymnasium.envs.mujoco.humanoid_v5 import mass_center
 
 import balrl.envs  # noqa: F401
-from balrl.envs.mujoco_env import MujocoVectorEnv
-from balrl.envs.mujoco_tasks import TASKS
+from balrl.envs.mujoco.env import MujocoVectorEnv
+from balrl.envs.mujoco.tasks import TASKS
 from balrl.errors import UserError
 
 pytest.importorskip("mujoco_warp", reason="the extra 'warp' is not installed")
@@ -26,7 +26,8 @@ CORE = ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5")
 
 def all_tasks() -> list[Any]:
     """Four in the suite; each costs seconds of compiling the first time."""
-    return [pytest.param(name, marks=() if name in CORE else pytest.mark.slow) for name in TASKS]
+    names = [name for name in TASKS if not name.startswith("PointMaze")]
+    return [pytest.param(name, marks=() if name in CORE else pytest.mark.slow) for name in names]
 
 
 def test_the_tasks_are_there() -> None:
@@ -62,7 +63,7 @@ def test_one_step_is_gymnasium_s(name: str) -> None:
     observations, _ = env.reset(seed=0)
     rng = np.random.default_rng(0)
     forces = 5e-4 if name == "Humanoid-v5" else 0.0  # it observes newtons, up to thousands
-    compared, ended = 0, 0
+    compared, ended, off = 0, 0, []
     for step in range(40):
         actions = rng.uniform(env.single_action_space.low, env.single_action_space.high, env.action_space.shape)
         qpos, qvel, warm_start, memory, *_ = (x.double().numpy() for x in env.states.split(env._sizes, -1))
@@ -80,12 +81,14 @@ def test_one_step_is_gymnasium_s(name: str) -> None:
             if name == "Ant-v5" and steep_capsules_near_the_floor(task, actions[i]):
                 continue
             observation, reward, ends, _, _ = task.step(actions[i].astype(np.float32))
-            np.testing.assert_allclose(
-                infos["final_obs"][i].numpy(), observation, rtol=0, atol=2e-3 + forces * np.abs(observation).max()
-            )
+            found = infos["final_obs"][i].numpy()
+            np.testing.assert_allclose(found, observation, rtol=0, atol=2e-3 + forces * np.abs(observation).max())
+            off.append((np.abs(found - observation).max(), abs(rewards[i].item() - reward)))
             assert rewards[i].item() == pytest.approx(reward, abs=1e-4)
             assert bool(terminated[i]) == ends
             compared, ended = compared + 1, ended + ends
+    worst, median = np.max(off, 0), np.median(off, 0)
+    print(f"| {name} | {compared} | {worst[0]:.1e} | {median[0]:.1e} | {worst[1]:.1e} |")
     assert compared > 200 if name == "Ant-v5" else compared == 40 * WORLDS
     assert ended or name in ("HalfCheetah-v5", "Ant-v5", "Swimmer-v5", "Reacher-v5", "Pusher-v5")
 
@@ -219,5 +222,5 @@ def test_the_picture_is_gymnasium_s_of_where_the_episode_has_come_to(monkeypatch
         wanted = np.asarray(camera.render())
     except Exception as error:
         pytest.skip(f"nothing can be drawn here: {error}")
-    assert np.abs(env.render().astype(int) - wanted).mean() < 1
+    assert np.abs(env.render()[0].astype(int) - wanted).mean() < 1
     env.close()

@@ -47,6 +47,7 @@ class WarpPhysics:
         num_envs: int,
         device: torch.device | str = "cpu",
         frame_skip: int = 1,
+        *,
         contact_forces: bool = False,
         locates: bool = False,
         graph: bool = True,

@@ -1,0 +1,1 @@
+"""MuJoCo tasks in N worlds, simulated by MuJoCo Warp."""
