@@ -29,7 +29,7 @@ def test_packages_equal_the_tree() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    for folder in ("agents", "envs", "envs/mujoco", "data", "report"):
+    for folder in ("agents", "envs", "envs/mujoco", "data", "report", "rewards"):
         for test in (ROOT / "tests" / folder).glob("test_*.py"):
             home = ROOT / folder if folder.split("/")[0] in MOVED else ROOT / "balrl" / folder
             name = test.stem.removeprefix("test_").removesuffix("_oracle")

@@ -1,0 +1,22 @@
+"""Rewards learned from preferences, and how not to be fooled by them."""
+
+from __future__ import annotations
+
+from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
+from balrl.rewards.ensemble import RewardEnsemble
+from balrl.rewards.fit import FitConfig, fit_ensemble
+from balrl.rewards.objectives import OBJECTIVES, conservative
+from balrl.rewards.preferences import Preferences
+from balrl.rewards.teacher import Teacher
+
+__all__ = [
+    "OBJECTIVES",
+    "FitConfig",
+    "Preferences",
+    "RewardEnsemble",
+    "Teacher",
+    "conservative",
+    "expected_best_of_n",
+    "fit_ensemble",
+    "kl_of_best_of_n",
+]

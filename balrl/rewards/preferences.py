@@ -1,0 +1,108 @@
+"""Preferences: pairs of trajectory segments, and which of the two is preferred."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balrl.errors import UserError, check_target
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """P pairs of segments of H steps; single samples have H = 1.
+
+    Attributes:
+        observations: ``[P, 2, H, observation_dim]`` float32.
+        actions: ``[P, 2, H, action_dim]`` float32, in [-1, 1].
+        labels: ``[P]`` float32: the probability that the second segment is preferred; 1, 0, and ½ where both are equal.
+        env_id: the task that they are of, if known.
+        notes: where segments and labels come from, plain JSON types.
+
+    Raises:
+        UserError: when the shapes disagree or a label is no probability.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    labels: Tensor
+    env_id: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("observations", "actions"):
+            shape = tuple(getattr(self, name).shape)
+            wanted = (len(self.labels), 2, *self.observations.shape[2:3])
+            if len(shape) != 4 or shape[:3] != wanted:
+                raise UserError(
+                    f"preferences: {name} has shape {shape}, expected [pairs, 2, steps, width] with {wanted}"
+                )
+        if self.labels.dim() != 1 or not bool(((self.labels >= 0) & (self.labels <= 1)).all()):
+            raise UserError("preferences: labels must be probabilities, one per pair")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def steps(self) -> int:
+        """H, of every segment."""
+        return self.observations.shape[2]
+
+    @property
+    def inputs(self) -> Tensor:
+        """What a reward model sees, ``[P, 2, H, observation_dim + action_dim]``."""
+        return torch.cat([self.observations, self.actions], -1)
+
+    def take(self, rows: Tensor) -> Preferences:
+        """Return the pairs at `rows` (indices or a mask)."""
+        kept = (self.observations[rows], self.actions[rows], self.labels[rows])
+        return replace(self, observations=kept[0], actions=kept[1], labels=kept[2])
+
+    def save(self, path: Path) -> Path:
+        """Write one ``.safetensors`` file, the rest as JSON in its header; whole or not at all."""
+        from safetensors.torch import save_file
+
+        check_target(path, (".safetensors",))
+        header = json.dumps({"format": FORMAT, "env_id": self.env_id, "notes": self.notes})
+        tensors = {name: getattr(self, name).contiguous() for name in ("observations", "actions", "labels")}
+        temporary = path.with_name(f".{path.name}")
+        save_file(tensors, temporary, {"balrl.preferences": header})
+        temporary.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: Path, env_id: str | None = None) -> Preferences:
+        """Read what `save` has written.
+
+        Args:
+            path: of the file.
+            env_id: the task that they must be of, if any.
+
+        Raises:
+            UserError: when the file is missing, is something else, or holds preferences of another task.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise UserError(f"no preferences at '{path}': no such file")
+        try:
+            with safe_open(path, "pt") as file:
+                header = (file.metadata() or {}).get("balrl.preferences")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"'{path}' is not a safetensors file: {error}") from error
+        if header is None or set(tensors) != {"observations", "actions", "labels"}:
+            raise UserError(f"'{path}' holds no preferences: write some with Preferences.save")
+        meta = json.loads(header)
+        if meta["format"] != FORMAT:
+            raise UserError(f"'{path}' has format {meta['format']}, this balrl reads {FORMAT}")
+        if env_id is not None and meta["env_id"] not in (None, env_id):
+            raise UserError(f"'{path}' holds preferences of {meta['env_id']}, expected {env_id}")
+        return cls(**tensors, env_id=meta["env_id"], notes=meta["notes"])
