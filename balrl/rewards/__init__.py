@@ -7,14 +7,18 @@ from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.fit import FitConfig, fit_ensemble
 from balrl.rewards.objectives import OBJECTIVES, conservative
 from balrl.rewards.preferences import Preferences
+from balrl.rewards.queries import ask
+from balrl.rewards.reward import LearnedReward
 from balrl.rewards.teacher import Teacher
 
 __all__ = [
     "OBJECTIVES",
     "FitConfig",
+    "LearnedReward",
     "Preferences",
     "RewardEnsemble",
     "Teacher",
+    "ask",
     "conservative",
     "expected_best_of_n",
     "fit_ensemble",

@@ -1,0 +1,73 @@
+"""A learned reward that stands in for the environment's."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.data.dataset import Dataset
+from balrl.errors import UserError
+from balrl.rewards.ensemble import RewardEnsemble
+from balrl.rewards.objectives import OBJECTIVES, check_members, conservative
+from balrl.spaces import SpaceAdapter
+
+MARK = "rewards learned: "
+
+
+class LearnedReward:
+    """``r(s, a)`` = a conservative objective of a reward ensemble's scores, on the ensemble's device.
+
+    Args:
+        ensemble: trained on observations and actions side by side.
+        objective, coefficient: as in `conservative`.
+    """
+
+    def __init__(self, ensemble: RewardEnsemble, objective: str = "uwo", coefficient: float | None = None) -> None:
+        self.ensemble, self.objective = ensemble, objective
+        conservative(torch.zeros(ensemble.members, 1), objective, coefficient)  # complains of what is wrong with them
+        self.coefficient = OBJECTIVES[objective] if coefficient is None else float(coefficient)
+
+    @torch.no_grad()
+    def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return rewards ``[B]`` of observations and actions in [-1, 1], both ``[B, …]``; asks the host nothing."""
+        return conservative(self.scores(observations, actions), self.objective, self.coefficient, check=False)
+
+    @torch.no_grad()
+    def scores(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Return the members' scores ``[k, B]``."""
+        scores: Tensor = self.ensemble(torch.cat([observations, actions], -1))
+        return scores
+
+    def describe(self) -> str:
+        """Return the objective and the ensemble's hash, which tells whether two are the same."""
+        digest = hashlib.blake2b(digest_size=8)
+        for value in self.ensemble.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return f"{self.objective}({self.coefficient:g}) of {self.ensemble.members} members {digest.hexdigest()}"
+
+    def relabel(self, dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
+        """Return the dataset with this reward in place of its own; a note says so. Doing it twice changes nothing.
+
+        Raises:
+            UserError: when data and ensemble do not fit, or a member's scores are not finite.
+        """
+        width, expected = dataset.observations.shape[1] + dataset.actions.shape[1], self.ensemble.inputs.mean.shape[0]
+        if width != expected:
+            raise UserError(
+                f"dataset '{dataset.name}' has {width} observations and actions a step, the reward ensemble takes "
+                f"{expected}: they do not belong together"
+            )
+        device = self.ensemble.mean.device
+        found = []
+        for part in dataset.parts():
+            observations = torch.from_numpy(np.ascontiguousarray(dataset.observations[part])).to(device)
+            actions = torch.from_numpy(np.asarray(spaces.from_environment(dataset.actions[part]), np.float32))
+            scores = self.scores(observations, actions.to(device))
+            check_members(scores)
+            found.append(conservative(scores, self.objective, self.coefficient).cpu().numpy())
+        notes = (*(note for note in dataset.notes if not note.startswith(MARK)), MARK + self.describe())
+        return replace(dataset, rewards=np.concatenate(found).astype(np.float32), notes=notes)
