@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from balrl import __version__
 from balrl.cli_bench import add_bench_verbs
 from balrl.cli_data import add_data_verbs
+from balrl.cli_reward import add_reward_verbs
 from balrl.cli_runs import add_run_verbs
 from balrl.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, UserError
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_run_verbs(verbs)
     add_data_verbs(verbs)
+    add_reward_verbs(verbs)
     add_bench_verbs(verbs)
 
     config = verbs.add_parser("config", help="look at presets").add_subparsers(

@@ -113,6 +113,7 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None, mapped: bo
         truncated=truncated,
         name=attributes.get("dataset_name", path.stem),
         env_id=attributes.get("env_id"),
+        rewards_from=attributes.get("rewards_from"),
         notes=tuple(notes),
     )
 

@@ -32,6 +32,7 @@ class Dataset:
             data always ends an episode.
         name: of the data.
         env_id: the environment that the data names as its own, if it does.
+        rewards_from: what gave the rewards, where it is not the task itself.
         notes: what reading changed or had to assume, one sentence each.
 
     Raises:
@@ -46,6 +47,7 @@ class Dataset:
     truncated: Array
     name: str = "arrays"
     env_id: str | None = None
+    rewards_from: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

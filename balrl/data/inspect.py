@@ -49,6 +49,7 @@ def describe(dataset: Dataset, context: TaskContext | None = None) -> Descriptio
         ("observations", f"{dataset.observations.shape[1]} dimensions, {_range(dataset.observations)}"),
         ("actions", f"{dataset.actions.shape[1]} dimensions, {_range(dataset.actions)}"),
         ("rewards", f"{_range(dataset.rewards)}, mean {dataset.rewards.mean():.4g}"),
+        *((("rewards from", dataset.rewards_from),) if dataset.rewards_from else ()),
         ("episode return", _five_numbers(returns)),
         ("episode length", _five_numbers(lengths)),
         ("share of transitions", f"best 10 % of episodes hold {_share_of_best(dataset, 0.1):.0%}"),

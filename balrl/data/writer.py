@@ -24,8 +24,8 @@ def save_d4rl(dataset: Dataset, path: Path) -> None:
         "terminals": dataset.terminated,
         "timeouts": dataset.truncated,
     }
-    attributes = {"dataset_name": dataset.name} | ({"env_id": dataset.env_id} if dataset.env_id else {})
-    write_hdf5(path, arrays, attributes)
+    attributes = {"dataset_name": dataset.name, "env_id": dataset.env_id, "rewards_from": dataset.rewards_from}
+    write_hdf5(path, arrays, {key: value for key, value in attributes.items() if value})
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str]) -> None:

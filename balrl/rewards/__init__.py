@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import FitConfig, fit_ensemble
+from balrl.rewards.fit import FitConfig, fit_ensemble, quality
 from balrl.rewards.objectives import OBJECTIVES, conservative
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
@@ -23,4 +23,5 @@ __all__ = [
     "expected_best_of_n",
     "fit_ensemble",
     "kl_of_best_of_n",
+    "quality",
 ]

@@ -92,8 +92,8 @@ def fit_ensemble(
         on_epoch: called with the losses of each epoch, means over members.
 
     Returns:
-        What was reached on the held-out pairs (on all, where none are held out): ``accuracy`` and ``loss`` per member,
-        ``ensemble_accuracy``, ``calibration_error`` and the ``reliability`` curve of the members' mean, ``epochs``.
+        The `quality` that was reached on the held-out pairs (on all, where none are held out), ``epochs`` and
+        ``held_out_pairs``.
 
     Raises:
         UserError: when there are too few pairs, or a member's loss is no longer a number.
@@ -149,7 +149,7 @@ def fit_ensemble(
             on_epoch({"epoch": epoch, "train_loss": float(loss.detach().mean()), "held_out_loss": float(found.mean())})
     ensemble.load_state_dict(kept)
     ensemble.normalize(flat)
-    return _evaluate(ensemble, inputs[held_out], labels[held_out]) | {"epochs": epoch, "held_out_pairs": count}
+    return quality(ensemble, inputs[held_out], labels[held_out]) | {"epochs": epoch, "held_out_pairs": count}
 
 
 def predicted_preferences(ensemble: RewardEnsemble, inputs: Tensor) -> Tensor:
@@ -159,7 +159,12 @@ def predicted_preferences(ensemble: RewardEnsemble, inputs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(ensemble: RewardEnsemble, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
+def quality(ensemble: RewardEnsemble, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return how well an ensemble predicts pairs ``[P, 2, H, input_dim]`` with labels ``[P]``, as plain JSON types.
+
+    ``accuracy`` and ``loss`` (without regularisation) per member; ``ensemble_accuracy``, ``calibration_error`` and the
+    ``reliability`` curve of the members' mean probability.
+    """
     predicted = predicted_preferences(ensemble, inputs)
     curve = reliability(predicted.mean(0).cpu(), labels.cpu())
     return {

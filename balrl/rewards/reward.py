@@ -15,8 +15,6 @@ from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.objectives import OBJECTIVES, check_members, conservative
 from balrl.spaces import SpaceAdapter
 
-MARK = "rewards learned: "
-
 
 class LearnedReward:
     """``r(s, a)`` = a conservative objective of a reward ensemble's scores, on the ensemble's device.
@@ -50,7 +48,7 @@ class LearnedReward:
         return f"{self.objective}({self.coefficient:g}) of {self.ensemble.members} members {digest.hexdigest()}"
 
     def relabel(self, dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
-        """Return the dataset with this reward in place of its own; a note says so. Doing it twice changes nothing.
+        """Return the dataset with this reward in place of its own, and says so in it. Doing it twice changes nothing.
 
         Raises:
             UserError: when data and ensemble do not fit, or a member's scores are not finite.
@@ -69,5 +67,4 @@ class LearnedReward:
             scores = self.scores(observations, actions.to(device))
             check_members(scores)
             found.append(conservative(scores, self.objective, self.coefficient).cpu().numpy())
-        notes = (*(note for note in dataset.notes if not note.startswith(MARK)), MARK + self.describe())
-        return replace(dataset, rewards=np.concatenate(found).astype(np.float32), notes=notes)
+        return replace(dataset, rewards=np.concatenate(found).astype(np.float32), rewards_from=self.describe())

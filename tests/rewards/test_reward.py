@@ -33,14 +33,14 @@ def test_relabelling_is_recorded_and_doing_it_again_changes_nothing() -> None:
     data, reward = dataset(), LearnedReward(ensemble(), "wco")
     once = reward.relabel(data, SPACES)
     twice = reward.relabel(once, SPACES)
-    assert once.notes == twice.notes == (f"rewards learned: wco(0) of 4 members {reward.describe().split()[-1]}",)
+    assert once.rewards_from == twice.rewards_from == reward.describe()
+    assert reward.describe().startswith("wco(0) of 4 members ")
     np.testing.assert_array_equal(once.rewards, twice.rewards)
     wanted = reward(torch.from_numpy(data.observations), torch.from_numpy(data.actions / 2))
     np.testing.assert_allclose(once.rewards, wanted.numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(once.observations, data.observations)
     other = LearnedReward(ensemble(seed=1), "mean").relabel(once, SPACES)
-    assert len(other.notes) == 1
-    assert other.notes != once.notes
+    assert other.rewards_from != once.rewards_from
     assert not np.allclose(other.rewards, once.rewards)
 
 

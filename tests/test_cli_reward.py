@@ -1,0 +1,63 @@
+"""``balrl reward``: from a dataset to preferences, an ensemble, and data with learned rewards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from balrl.cli import main
+from balrl.data.d4rl import load_d4rl
+from balrl.rewards import LearnedReward, Preferences, RewardEnsemble
+
+DATA = "point-maze-mixed"
+ENV = ["--env", "balrl/PointMaze-v0"]
+
+
+def collect(path: Path, *more: str) -> int:
+    return main(["reward", "collect", DATA, *ENV, "--pairs", "60", "--steps", "5", "--out", str(path), *more])
+
+
+def train(preferences: Path, out: Path) -> int:
+    small = ["--members", "2", "--hidden", "16", "--epochs", "3"]
+    return main(["reward", "train", str(preferences), "--out", str(out), *small])
+
+
+def test_from_data_to_data_with_learned_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs, model, out = tmp_path / "p.safetensors", tmp_path / "r.safetensors", tmp_path / "data.hdf5"
+    assert collect(pairs, "--flip", "0.25", "--seed", "3") == 0
+    made = Preferences.load(pairs)
+    assert (len(made), made.steps, made.notes["teacher"]["flip"]) == (60, 5, 0.25)
+    assert train(pairs, model) == 0
+    assert main(["reward", "evaluate", str(model), str(pairs)]) == 0
+    assert collect(tmp_path / "q.safetensors", "--strategy", "disagreement", "--ensemble", str(model)) == 0
+    assert main(["reward", "relabel", DATA, str(out), *ENV, "--ensemble", str(model), "--objective", "wco"]) == 0
+    printed = capsys.readouterr().out
+    assert "60 pairs of 5 steps" in printed
+    assert "on 6 held-out pairs: accuracy" in printed
+    assert "on 60 pairs: accuracy" in printed
+    assert load_d4rl(out).rewards_from == LearnedReward(RewardEnsemble.load(model), "wco").describe()
+    assert main(["data", "info", str(out)]) == 0
+    assert "wco(0) of 2 members" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs, model, out = tmp_path / "p.safetensors", tmp_path / "r.safetensors", tmp_path / "out.hdf5"
+    collect(pairs)
+    train(pairs, model)
+    out.touch()
+    relabel = ["reward", "relabel", DATA, str(tmp_path / "new.hdf5"), *ENV, "--ensemble"]
+    for arguments, message in (
+        (["reward", "train", str(model), "--out", str(tmp_path / "x.safetensors")], "holds no preferences"),
+        (["reward", "train", str(pairs), "--out", str(tmp_path / "x.pt")], "ends in .safetensors"),
+        (["reward", "evaluate", str(tmp_path / "none.safetensors"), str(pairs)], "no such file"),
+        ([*relabel, str(model), "--objective", "wc"], "did you mean 'wco'"),
+        ([*relabel, str(pairs)], "holds no reward ensemble"),
+        (["reward", "relabel", DATA, str(out), *ENV, "--ensemble", str(model)], "exists already"),
+        (["reward", "collect", DATA, "--env", "balrl/Pendulum-v1", "--out", str(pairs)], "do not belong together"),
+    ):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
