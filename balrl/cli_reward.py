@@ -67,6 +67,18 @@ def add_reward_verbs(verbs: Any) -> None:
     relabel.add_argument("--coefficient", type=number, help="λ, τ, q or the member; default: 0.5, 1, 0.25, 0")
     relabel.set_defaults(run=_relabel)
 
+    best = actions.add_parser("best-of-n", help="exact expectation of the best of n in a file of scored samples")
+    best.add_argument(
+        "file", metavar="FILE", type=Path, help="JSONL or Parquet: a list of member scores a row, and gold"
+    )
+    best.add_argument("--n", type=positive, nargs="+", help="default: powers of two up to the smallest group")
+    best.add_argument("--objectives", nargs="+", default=["single", "mean", "wco", "uwo"], help="default: these four")
+    best.add_argument("--coefficient", type=number, help="of all of them; default: each one's own")
+    best.add_argument("--group", default="prompt", help="column that tells groups apart; default: prompt")
+    best.add_argument("--scores", default="scores", help="column of the members' scores; default: scores")
+    best.add_argument("--gold", default="gold", help="column of the true scores; default: gold")
+    best.set_defaults(run=_best_of_n)
+
 
 def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.errors import check_target
@@ -135,6 +147,23 @@ def _relabel(options: argparse.Namespace, _: list[str]) -> None:
     dataset, spaces = _load(options)
     save_d4rl(reward.relabel(dataset, spaces), options.out)
     print(f"wrote {options.out}: {len(dataset):,} rewards, {reward.describe()}")
+
+
+def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from balrl.rewards.pool import powers_of_two, read_pool
+
+    pool = read_pool(options.file, options.group, options.scores, options.gold)
+    counts = options.n or powers_of_two(min(len(g) for g in pool.groups))
+    table = Table("objective", "n", "KL, nats", "proxy", "gold")
+    for objective in options.objectives:
+        found = pool.best_of_n(counts, objective, options.coefficient)
+        gold = ["unknown"] * len(counts) if found.gold is None else [f"{x:.4f}" for x in found.gold]
+        for n, kl, proxy, true in zip(counts, found.kl, found.proxy, gold, strict=True):
+            table.add_row(objective, f"{n:,}", f"{kl:.3f}", f"{proxy:.4f}", true)
+    Console().print(table)
 
 
 def _print_quality(found: dict[str, Any], judged: str) -> None:

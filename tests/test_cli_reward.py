@@ -41,6 +41,21 @@ def test_from_data_to_data_with_learned_rewards(tmp_path: Path, capsys: pytest.C
     assert "wco(0) of 2 members" in capsys.readouterr().out
 
 
+def test_best_of_n_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(f'{{"scores": [{i}, {-i}], "gold": {2 * i}}}\n' for i in range(3)))
+    assert main(["reward", "best-of-n", str(pool), "--objectives", "single", "wco"]) == 0
+    printed = capsys.readouterr().out
+    rows = [
+        line.split()
+        for line in printed.replace("│", " ").splitlines()
+        if line.strip(" │").startswith(("single", "wco"))
+    ]
+    assert [row[-1] for row in rows] == ["2.0000", "3.3333", "4.0000", "2.0000", "0.6667", "0.0000"]
+    assert main(["reward", "best-of-n", str(pool), "--n", "4"]) == 2
+    assert "at most the pool's 3 samples" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs, model, out = tmp_path / "p.safetensors", tmp_path / "r.safetensors", tmp_path / "out.hdf5"
     collect(pairs)

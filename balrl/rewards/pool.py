@@ -1,0 +1,128 @@
+"""Pools of scored samples: a language model's answers, trajectories, actions; what best-of-n makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from balrl.errors import UserError
+from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
+from balrl.rewards.objectives import check_members, conservative
+
+
+class BestOfN(NamedTuple):
+    """Expected scores of the best of n, means over groups, each ``[len(n)]``; gold is None where none is known."""
+
+    n: Tensor
+    kl: Tensor
+    proxy: Tensor
+    gold: Tensor | None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N samples, in groups from each of which the best is chosen.
+
+    Attributes:
+        scores: members' scores ``[k, N]``.
+        gold: true scores ``[N]``, or None.
+        groups: rows of each group: of one prompt, or one state.
+        rows: what was scored, one entry per sample.
+    """
+
+    scores: Tensor
+    gold: Tensor | None
+    groups: tuple[Tensor, ...]
+    rows: Sequence[Any]
+
+    def best_of_n(self, n: Sequence[int], objective: str = "uwo", coefficient: float | None = None) -> BestOfN:
+        """Return the exact expectation of the best of n under an objective, averaged over groups.
+
+        Raises:
+            UserError: where a group has fewer samples than an n, or a member's scores are not finite.
+        """
+        proxy = conservative(self.scores, objective, coefficient)
+        means = [torch.stack([expected_best_of_n(proxy[g], proxy[g], n) for g in self.groups]).mean(0)]
+        if self.gold is not None:
+            means.append(torch.stack([expected_best_of_n(proxy[g], self.gold[g], n) for g in self.groups]).mean(0))
+        return BestOfN(torch.tensor(n), kl_of_best_of_n(n), means[0], means[1] if len(means) > 1 else None)
+
+    def ranked(self, objective: str = "uwo", coefficient: float | None = None) -> list[list[int]]:
+        """Return each group's rows from best to worst under an objective: one order for scores, gold and samples."""
+        proxy = conservative(self.scores, objective, coefficient)
+        return [g[proxy[g].argsort(descending=True, stable=True)].tolist() for g in self.groups]
+
+
+def read_pool(path: Path, group: str = "prompt", scores: str = "scores", gold: str = "gold") -> Pool:
+    """Read a JSONL or Parquet file (extra `parquet`) with one sample per row.
+
+    Args:
+        path: of the file.
+        group: column that is equal within a group; where no row has it, all are one group.
+        scores: column with the list of the members' scores, as many in every row.
+        gold: column with the true score; all rows or none have it.
+
+    Raises:
+        UserError: naming the row and the column that is not as expected.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise UserError(f"'{path}' holds no rows")
+    found: list[list[float]] = []
+    for index, row in enumerate(rows):
+        values = row.get(scores)
+        if not isinstance(values, list) or not all(isinstance(x, int | float) for x in values) or not values:
+            raise UserError(f"'{path}' row {index}: '{scores}' is {values!r}, expected a list of the members' numbers")
+        if len(values) != len(found[0] if found else values):
+            raise UserError(f"'{path}' row {index} has {len(values)} member scores, the rows before {len(found[0])}")
+        found.append([float(x) for x in values])
+    with_gold = [isinstance(row.get(gold), int | float) for row in rows]
+    if any(with_gold) and not all(with_gold):
+        raise UserError(f"'{path}' row {with_gold.index(False)} has no number '{gold}', others have")
+    members = torch.tensor(found, dtype=torch.float64).T
+    check_members(members)
+    indices: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        indices.setdefault(json.dumps(row.get(group)), []).append(index)
+    return Pool(
+        members,
+        torch.tensor([row[gold] for row in rows], dtype=torch.float64) if all(with_gold) else None,
+        tuple(torch.tensor(g) for g in indices.values()),
+        rows,
+    )
+
+
+def powers_of_two(most: int) -> list[int]:
+    """Return 1, 2, 4, … up to `most`, which ends the list."""
+    return [*(n for n in (2**i for i in range(most.bit_length())) if n < most), most]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"no pool at '{path}': no such file")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet as parquet
+        except ModuleNotFoundError as error:
+            raise UserError("Parquet files need pyarrow: pip install 'balrl[parquet]', or give JSONL") from error
+        return list(parquet.read_table(path).to_pylist())
+    return list(_json_lines(path))
+
+
+def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"'{path}' line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"'{path}' line {number} is no JSON object")
+        yield row
