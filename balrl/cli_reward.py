@@ -65,6 +65,11 @@ def add_reward_verbs(verbs: Any) -> None:
     relabel.add_argument("--env", help="the task; default: the one the data names")
     relabel.add_argument("--objective", default="uwo", help="single, mean, wco, uwo, softmin, quantile; default: uwo")
     relabel.add_argument("--coefficient", type=number, help="λ, τ, q or the member; default: 0.5, 1, 0.25, 0")
+    relabel.add_argument(
+        "--survive",
+        action="store_true",
+        help="add a constant that makes 99 %% of the rewards positive, for tasks whose episodes end by failing",
+    )
     relabel.set_defaults(run=_relabel)
 
     best = actions.add_parser("best-of-n", help="exact expectation of the best of n in a file of scored samples")
@@ -145,6 +150,8 @@ def _relabel(options: argparse.Namespace, _: list[str]) -> None:
         raise UserError(f"'{options.out}' exists already; choose another name, or move it away")
     reward = LearnedReward(RewardEnsemble.load(options.ensemble), options.objective, options.coefficient)
     dataset, spaces = _load(options)
+    if options.survive:
+        reward = reward.shift_for_survival(dataset, spaces)
     save_d4rl(reward.relabel(dataset, spaces), options.out)
     print(f"wrote {options.out}: {len(dataset):,} rewards, {reward.describe()}")
 

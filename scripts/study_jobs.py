@@ -14,8 +14,6 @@ import numpy as np
 
 from balrl.evaluation import bootstrap_interval
 
-START, END = "<!-- measured -->", "<!-- /measured -->"
-
 
 def parse_options(description: str | None, out: str, parts: Sequence[str], data: str) -> argparse.Namespace:
     """Return the options of a study; `data` says what --data is for."""
@@ -46,11 +44,12 @@ def cell(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
-def write_between_marks(page: Path, lines: Sequence[str]) -> None:
-    """Replace what stands between a page's marks."""
-    before, rest = page.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{START}\n\n" + "\n".join(lines) + f"\n{END}{after}", encoding="utf-8")
+def write_between_marks(page: Path, lines: Sequence[str], name: str = "measured") -> None:
+    """Replace what stands between a page's marks ``<!-- name -->`` and ``<!-- /name -->``."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = page.read_text(encoding="utf-8").split(start)
+    after = rest.split(end)[1]
+    page.write_text(f"{before}{start}\n\n" + "\n".join(lines) + f"\n{end}{after}", encoding="utf-8")
     print(f"wrote {page.name}")
 
 

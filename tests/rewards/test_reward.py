@@ -44,6 +44,16 @@ def test_relabelling_is_recorded_and_doing_it_again_changes_nothing() -> None:
     assert not np.allclose(other.rewards, once.rewards)
 
 
+def test_a_shift_for_survival_leaves_almost_all_logged_rewards_above_0() -> None:
+    data, reward = dataset(), LearnedReward(ensemble(), "uwo")
+    shifted = reward.shift_for_survival(data, SPACES)
+    before, after = reward.relabel(data, SPACES).rewards, shifted.relabel(data, SPACES).rewards
+    np.testing.assert_allclose(after, before + shifted.shift, rtol=1e-5, atol=1e-5)
+    assert 0.97 <= (after > 0).mean() < 1
+    assert f" {shifted.shift:+g} of " in shifted.describe()
+    assert shifted.shift_for_survival(data, SPACES).shift == shifted.shift
+
+
 def test_mistakes_are_explained() -> None:
     broken = ensemble()
     with torch.no_grad():
