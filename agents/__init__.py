@@ -11,6 +11,7 @@ from balrl.agents.config import (
     CQLConfig,
     FixedBalance,
     IQLConfig,
+    PPOConfig,
     SACConfig,
     StateAdaptiveBalance,
 )
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from balrl.agents.calql import CalQL
     from balrl.agents.cql import CQL
     from balrl.agents.iql import IQL
+    from balrl.agents.ppo import PPO
     from balrl.agents.sac import SAC
 
 __all__ = [
     "BC",
     "CQL",
     "IQL",
+    "PPO",
     "SAC",
     "Agent",
     "BCConfig",
@@ -35,11 +38,12 @@ __all__ = [
     "CalQLConfig",
     "FixedBalance",
     "IQLConfig",
+    "PPOConfig",
     "SACConfig",
     "StateAdaptiveBalance",
 ]
 
-_MODULES = {"Agent": "base", "BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "SAC": "sac"}
+_MODULES = {"Agent": "base", "BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "PPO": "ppo", "SAC": "sac"}
 
 
 def __getattr__(name: str) -> Any:

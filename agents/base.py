@@ -15,6 +15,7 @@ from balrl.agents.optim import Learner
 from balrl.batch import Batch
 from balrl.config import Config
 from balrl.networks import Normalizer
+from balrl.rollouts import Rollouts
 from balrl.spaces import SpaceAdapter
 from balrl.streams import RandomStream
 from balrl.tracing import Metrics
@@ -35,6 +36,8 @@ class Agent(Learner, ABC):
     """
 
     config_type: ClassVar[type[Config]]
+    on_policy: ClassVar[bool] = False
+    """Whether online updates learn from rollouts of the present policy in place of a replay."""
     clock: Tensor
 
     def __init__(
@@ -96,6 +99,14 @@ class Agent(Learner, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no critic")
 
+    def judge(self, rollouts: Rollouts) -> Metrics:
+        """Give every step of full rollouts what `update` learns from.
+
+        Raises:
+            NotImplementedError: for an agent that learns from a replay.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns from a replay, not from rollouts")
+
     @property
     def variant(self) -> tuple[Hashable, ...]:
         """What an update depends on that is no tensor: while it is the same, so are the update's operations."""
@@ -135,6 +146,10 @@ class Agent(Learner, ABC):
         inputs = self._acting_inputs(observations, balance)
         actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs, self.stream)[0]
         return actions.clamp(-1, 1)
+
+    def explore(self, observations: Tensor) -> Tensor:
+        """Return the actions ``[B, action_dim]`` that are taken to learn from them, for flat raw observations."""
+        return self.act(observations)
 
     def predict(
         self,

@@ -189,7 +189,45 @@ class CalQLConfig(CQLConfig):
     name: Literal["calql"] = "calql"  # type: ignore[assignment]
 
 
+class PPOConfig(Config):
+    """Proximal policy optimisation."""
+
+    name: Literal["ppo"] = "ppo"
+    policy: Literal["gaussian", "tanh-gaussian"] = Field(
+        "gaussian", description="clipped to the bounds in the task; or squashed, to go on from such a checkpoint"
+    )
+    rollout_steps: int = Field(2048, ge=1, description="of every environment between updates")
+    epochs: int = Field(10, ge=1, description="passes over a rollout")
+    clip: float = Field(0.2, gt=0, description="of the probability ratio")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="decay of the generalised advantages")
+    normalize_advantages: bool = Field(True, description="to mean 0 and deviation 1 in each batch")
+    entropy_coefficient: float = Field(0.0, ge=0, description="bonus for the policy's entropy, per nat")
+    kl_coefficient: float = Field(
+        0.0, ge=0, description="penalty for leaving the reference policy, per nat; the start where it adapts"
+    )
+    kl_target: float | None = Field(
+        None, gt=0, description="nats per step that the penalty adapts to; default: it is fixed"
+    )
+    normalize_observations: bool = Field(
+        False, description="standardise with running statistics; not for a policy that comes from a checkpoint"
+    )
+    hidden: Widths = Field((256, 256), description="hidden layers of policy and value")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
+    value_learning_rate: Rate = Field(3e-4, description="for the value function")
+    max_gradient_norm: float | None = Field(0.5, gt=0, description="of policy and value each; null: no limit")
+    policy_head_scale: float = Field(0.01, gt=0, description="of the policy's last layer's first weights")
+    initial_log_std: float = Field(0.0, description="of the policy, where it does not depend on the state")
+    log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
+
+    @model_validator(mode="after")
+    def _target_has_a_coefficient(self) -> Self:
+        if self.kl_target is not None and not self.kl_coefficient:
+            raise ValueError("kl_target needs a kl_coefficient above 0 to start from")
+        return self
+
+
 AgentConfig = Annotated[
-    BCConfig | IQLConfig | SACConfig | CQLConfig | CalQLConfig,
+    BCConfig | IQLConfig | SACConfig | CQLConfig | CalQLConfig | PPOConfig,
     Field(discriminator="name"),
 ]

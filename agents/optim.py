@@ -50,13 +50,20 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bo
     return optimizer
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
     """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own.
 
     In a population each member's loss depends on its own row of the parameters only: their sum has every gradient.
+
+    Args:
+        max_norm: to which the gradient of all parameters together is scaled down; in one agent only.
     """
     parameters = optimizer.param_groups[0]["params"]
-    for parameter, gradient in zip(parameters, torch.autograd.grad(stacked(loss).sum(), parameters), strict=True):
+    gradients = torch.autograd.grad(stacked(loss).sum(), parameters)
+    if max_norm is not None:
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        gradients = tuple(g * (max_norm / (norm + 1e-6)).clamp(max=1.0) for g in gradients)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
 

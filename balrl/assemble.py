@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from balrl.agents.base import Agent
+from balrl.agents.config import PPOConfig
 from balrl.build import load_dataset, make_agent, make_env, reference_of, resolve_device, step_limit
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import (
@@ -36,6 +37,7 @@ from balrl.presets import TrainConfig
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rollout import Collector
+from balrl.rollouts import Rollouts
 from balrl.spaces import SpaceAdapter, space_to_json
 from balrl.updates import choose_updates
 from balrl.warm_start import Source, read_source, take_over
@@ -230,6 +232,11 @@ def _make_online(
             "no update would be made"
         )
     fields = agent.fields_in("online")
+    rollouts = (
+        _make_rollouts(config.agent, config, env.num_envs, agent) if isinstance(config.agent, PPOConfig) else None
+    )
+    if rollouts is not None:
+        capacity = rollouts.steps * env.num_envs
     replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
     interaction = Interaction(
         Collector(env, agent.device, config.seed),
@@ -239,7 +246,28 @@ def _make_online(
         RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
         offline if appended else None,
         config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
+        rollouts,
     )
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
     return interaction, replay
+
+
+def _make_rollouts(c: PPOConfig, config: TrainConfig, num_envs: int, agent: Agent) -> Rollouts:
+    """Return what an agent that learns from its present policy alone is given; refuse what it cannot use."""
+    for setting, found, expected in (
+        ("warmup.steps", config.warmup.steps, 0),
+        ("finetune.retain", config.finetune.retain, "none"),
+        ("finetune.utd_ratio", config.finetune.utd_ratio, 1.0),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{setting} is {found}, expected {expected}: agent {c.name} learns from its present policy's own steps"
+            )
+    if c.normalize_observations and (config.data.normalize_observations or config.init.checkpoint):
+        raise UserError(
+            "agent.normalize_observations would replace the statistics that the data or the checkpoint gives; "
+            "switch it off"
+        )
+    dims = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    return Rollouts(c.rollout_steps, num_envs, *dims, c.epochs, config.batch_size, agent.device)

@@ -23,6 +23,8 @@ class Batch(NamedTuple):
         terminated: ``[B]`` boolean.
         mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
         next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
+        log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
+            comes from `balrl.rollouts.Rollouts`.
     """
 
     observations: Tensor
@@ -32,6 +34,9 @@ class Batch(NamedTuple):
     terminated: Tensor
     mc_returns: Tensor | None = None
     next_actions: Tensor | None = None
+    log_probs: Tensor | None = None
+    advantages: Tensor | None = None
+    value_targets: Tensor | None = None
 
     def rows(self, index: Tensor | slice) -> Batch:
         """Return the rows at a boolean or integer index, or of a slice."""

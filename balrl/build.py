@@ -131,7 +131,7 @@ def make_agent(
     """Build the agent that a configuration names."""
     import balrl.agents as agents
 
-    classes: Sequence[type[Agent]] = (agents.BC, agents.IQL, agents.SAC, agents.CQL, agents.CalQL)
+    classes: Sequence[type[Agent]] = (agents.BC, agents.IQL, agents.SAC, agents.CQL, agents.CalQL, agents.PPO)
     by_config = {cls.config_type: cls for cls in classes}
     return by_config[type(config)](observation_space, action_space, config, device)
 

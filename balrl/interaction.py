@@ -12,6 +12,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
 from balrl.rollout import Collector
+from balrl.rollouts import Rollouts
 from balrl.streams import RandomStream
 
 
@@ -26,6 +27,7 @@ class Interaction:
         episodes: holds transitions back until their Monte-Carlo returns are known, for agents that ask for those.
         logged: put into the replay first, where fine-tuning appends to the data.
         action_limit: stored actions are clipped to ± this share of their bounds.
+        rollouts: get every vector step too, its actions as they were chosen; for agents that learn from those.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class Interaction:
         episodes: RunningEpisodes | None = None,
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
+        rollouts: Rollouts | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
-        self.logged, self.action_limit, self.stream = logged, action_limit, stream
+        self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
         self.stored = 0
         """How many transitions of the task went into the replay."""
         self._untouched = True
@@ -53,6 +56,8 @@ class Interaction:
             actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),
             rewards=self.rewards.scale * step.batch.rewards + self.rewards.bias,
         )
+        if self.rollouts is not None:
+            self.rollouts.add(batch._replace(actions=step.batch.actions), step.done, step.valid)
         made = batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
         if self.episodes is not None:
             ended = self.episodes.add(batch, step.done, step.valid)
@@ -76,6 +81,7 @@ class Interaction:
         environment = getattr(self.collector.env, "state_dict", None)
         return {
             "replay": {**self.replay.state_dict(), "stored": torch.tensor(self.stored)},
+            "rollouts": self.rollouts.state_dict() if self.rollouts is not None else {},
             "episodes": self.episodes.state_dict() if self.episodes is not None else {},
             "collector": self.collector.state_dict(),
             "environment": environment() if environment else {},
@@ -87,12 +93,16 @@ class Interaction:
             if not self._untouched:
                 self.stored = 0
                 self.replay.clear()
+                if self.rollouts is not None:
+                    self.rollouts.clear()
                 self._fill()
                 self._restart()
             return True
         self._untouched = False
         self.replay.load_state_dict(state["replay"])
         self.stored = int(state["replay"]["stored"])
+        if self.rollouts is not None:
+            self.rollouts.load_state_dict(state["rollouts"])
         if not state["environment"]:
             self._restart()
             return False

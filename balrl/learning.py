@@ -6,6 +6,7 @@ from balrl.batch import Batch
 from balrl.config import RunConfig
 from balrl.parts import Parts
 from balrl.progress import Progress
+from balrl.rollouts import Rollouts
 from balrl.tracing import Metrics
 
 
@@ -35,8 +36,10 @@ class Learning:
     def follow(self, progress: Progress, transitions: int, critic_only: bool = False) -> Metrics:
         """Take the updates that are due after so many new transitions; what is not yet due is kept in `progress`."""
         c, parts = self.config.finetune, self.parts
-        assert parts.sampler is not None
         assert parts.interaction is not None
+        if parts.interaction.rollouts is not None:
+            return self._learn_from(parts.interaction.rollouts, progress)
+        assert parts.sampler is not None
         progress.pending_updates += c.utd_ratio * transitions
         if not (parts.sampler.is_ready(self.config.batch_size) and parts.interaction.stored):
             progress.pending_updates %= 1.0  # the first updates wait for a batch's online rows, and are not made up for
@@ -51,6 +54,21 @@ class Learning:
             batch = self.config.batch_size
             parts.prefetcher.expect(round(c.offline_ratio * batch), range(0, self._utd * batch, batch))
         return parts.updates.run(update, name, due)
+
+    def _learn_from(self, rollouts: Rollouts, progress: Progress) -> Metrics:
+        """Take the updates that are due on rollouts when they are full, and empty them."""
+        parts = self.parts
+        assert parts.interaction is not None
+        if not rollouts.is_full:
+            return {}
+        parts.instruments.mark(parts.agent, parts.interaction.newest(self.config.instruments.rows))
+        metrics = parts.agent.judge(rollouts)
+        agent, clock = parts.agent, parts.agent.clock
+        batches = rollouts.shuffle(agent.stream, clock)
+        metrics |= parts.updates.run(lambda: agent.update(rollouts.batch(clock)), "rollouts", batches)
+        rollouts.clear()
+        progress.updates += batches
+        return metrics
 
     def _update_offline(self) -> Metrics:
         assert self.parts.offline is not None

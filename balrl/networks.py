@@ -166,6 +166,34 @@ class Normalizer(nn.Module):
         return (x - self.mean) / self.std
 
 
+class RunningMoments(nn.Module):
+    """Mean and standard deviation of all rows seen so far (Chan, Golub and LeVeque, 1979)."""
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("squares", torch.zeros(width))
+
+    @property
+    def std(self) -> Tensor:
+        """The population's; 0 before there are rows."""
+        return (self.squares / self.count.clamp(min=1)).sqrt().to(self.mean.dtype)
+
+    @torch.no_grad()
+    def add(self, rows: Tensor) -> None:
+        """See rows ``[B, width]``."""
+        new, mean = rows.shape[0], rows.mean(0)
+        gap, total = mean - self.mean, self.count + new
+        self.squares.add_((rows - mean).square().sum(0) + gap.square() * (self.count * new / total))
+        self.mean.add_(gap * (new / total))
+        self.count.copy_(total)
+
+
 def _of(members: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
     """Return the rows of some members ``[k]`` of each parameter, or the parameters as they are."""
     return parameters if members is None else tuple(p.index_select(0, members) for p in parameters)

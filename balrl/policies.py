@@ -36,6 +36,11 @@ def normal_kl(mean: Tensor, log_std: Tensor, to_mean: Tensor, to_log_std: Tensor
     return (to_log_std - log_std + 0.5 * (squares - 1)).sum(-1)
 
 
+def normal_entropy(log_std: Tensor) -> Tensor:
+    """Entropy of independent normals in nats, summed over the last axis."""
+    return (log_std + HALF_LOG_2PI + 0.5).sum(-1)
+
+
 def _noise(mean: Tensor, stream: RandomStream, count: int | None) -> Tensor:
     shape = mean.shape if count is None else (count, *mean.shape)
     return stream.normal(*shape, dtype=mean.dtype)

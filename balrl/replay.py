@@ -65,7 +65,7 @@ class ReplayBuffer:
             "mc_returns": 1,
             "next_actions": action_dim,
         }
-        self.fields = tuple(f for f in Batch._fields if f not in OPTIONAL_FIELDS or f in fields)
+        self.fields = tuple(f for f in widths if f not in OPTIONAL_FIELDS or f in fields)
         self._widths = [widths[f] for f in self.fields]
         self.capacity = capacity
         self.device = torch.device(device)

@@ -57,6 +57,34 @@ class MonteCarlo:
         return found.astype(np.float32)
 
 
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminated: Tensor,
+    done: Tensor,
+    discount: float,
+    decay: float,
+) -> Tensor:
+    """Return generalised advantages ``[T, N]`` of T steps of N worlds (Schulman et al., arXiv 1506.02438).
+
+    ``A_t = δ_t + γλ (1 − done_t) A_{t+1}`` with ``δ_t = r_t + γ (1 − terminated_t) V(s'_t) − V(s_t)``, all ``[T, N]``.
+
+    Args:
+        next_values: of the true next observations, those of episodes that end there included.
+        terminated: where the task itself ended.
+        done: where an episode ended or was cut off.
+        discount: γ in [0, 1].
+        decay: λ in [0, 1].
+    """
+    errors = rewards + discount * torch.where(terminated, 0.0, next_values) - values
+    advantages, following = torch.empty_like(errors), torch.zeros_like(errors[0])
+    for t in range(len(errors) - 1, -1, -1):
+        following = errors[t] + discount * decay * torch.where(done[t], 0.0, following)
+        advantages[t] = following
+    return advantages
+
+
 class RunningEpisodes:
     """Holds back the transitions of N worlds until their episode has ended, and gives them their returns then.
 

@@ -15,7 +15,7 @@ from balrl.batch import Batch
 from balrl.spaces import SpaceAdapter
 
 Policy = Callable[[Tensor], Tensor]
-"""Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]`` in [-1, 1]."""
+"""Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]``, which the task gets clipped to [-1, 1]."""
 
 SUCCESS_KEYS = ("success", "is_success", "goal_achieved")
 
@@ -92,7 +92,7 @@ class Collector:
 
         observations, actions = self.observations, policy(self.observations)
         raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
-            self._for_environment(actions)
+            self._for_environment(actions.clamp(-1, 1))
         )
         receive = self._receive_tensors if self._takes_tensors else self._receive
         following, rewards, terminated, truncated = receive(

@@ -29,7 +29,7 @@ from balrl.progress import PHASES, Progress
 from balrl.tracing import Metrics
 from balrl.tracking import Tracker
 
-INTERACTION = ("replay", "episodes", "collector", "environment")
+INTERACTION = ("replay", "rollouts", "episodes", "collector", "environment")
 SPARSER = 10
 """How much rarer measurements become after the dense part."""
 
@@ -181,11 +181,11 @@ class Trainer:
             parts.interaction.replay.add(parts.offline.subsample(c.warmup.steps, parts.agent.stream))
             self.progress.phase_steps = c.warmup.steps
             return {}
-        made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.act)
+        made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.explore)
         return self._learning.follow(self.progress, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
     def _finetune_step(self) -> Metrics:
-        return self._learning.follow(self.progress, self._interact(self.parts.agent.act))
+        return self._learning.follow(self.progress, self._interact(self.parts.agent.explore))
 
     def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
         """Take one vector step; return the number of transitions that it made."""

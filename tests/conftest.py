@@ -48,6 +48,7 @@ def random_batch(
         torch.arange(rows) % 3 == 0,
         torch.randn(rows, **draw),
         2 * torch.rand(rows, action_dim, **draw) - 1,
+        *(torch.randn(rows, **draw) for _ in range(3)),
     )
 
 

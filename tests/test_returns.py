@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balrl.batch import Batch
-from balrl.returns import MonteCarlo, RunningEpisodes
+from balrl.returns import MonteCarlo, RunningEpisodes, generalized_advantages
 
 
 def step(values: list[float], terminated: list[bool]) -> Batch:
@@ -75,3 +75,33 @@ def test_every_transition_comes_out_once_and_in_order_and_state_is_everything(n:
 def test_for_ever_needs_a_discount() -> None:
     with pytest.raises(ValueError, match="discount is 1"):
         MonteCarlo(1.0, step_penalty=-1.0)
+
+
+def test_advantages_bootstrap_where_an_episode_was_cut_off_and_not_where_it_ended() -> None:
+    rewards, values, following = torch.ones(3, 3), torch.full((3, 3), 10.0), torch.full((3, 3), 20.0)
+    terminated = torch.tensor([[False] * 3, [True, False, False], [False] * 3])
+    done = torch.tensor([[False] * 3, [True, True, False], [False] * 3])
+    found = generalized_advantages(rewards, values, following, terminated, done, 0.5, 0.5)
+    assert found[2].tolist() == [1.0, 1.0, 1.0]  # 1 + ½ · 20 − 10: the last step always bootstraps
+    assert found[1].tolist() == [-9.0, 1.0, 1.25]  # ended, cut off, running
+    assert found[0].tolist() == [1 - 9 / 4, 1.25, 1 + 1.25 / 4]
+
+
+@given(st.integers(1, 12), st.integers(1, 3), st.floats(0, 1), st.integers(0, 999))
+def test_advantages_are_returns_less_values_with_decay_1_and_errors_with_decay_0(
+    steps: int, worlds: int, discount: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    shape, kind = (steps, worlds), {"dtype": torch.float64}
+    rewards, values, last = torch.randn(shape, **kind), torch.randn(shape, **kind), torch.randn(worlds, **kind)
+    terminated = torch.rand(shape) < 0.3
+    following = torch.cat([values[1:], last[None]])
+    returns = last
+    for t in range(steps - 1, -1, -1):
+        returns = rewards[t] + discount * torch.where(terminated[t], 0.0, returns)
+        whole = generalized_advantages(
+            rewards[t:], values[t:], following[t:], terminated[t:], terminated[t:], discount, 1.0
+        )
+        torch.testing.assert_close(whole[0], returns - values[t])
+    one = generalized_advantages(rewards, values, following, terminated, terminated, discount, 0.0)
+    torch.testing.assert_close(one, rewards + discount * torch.where(terminated, 0.0, following) - values)

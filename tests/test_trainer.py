@@ -153,6 +153,60 @@ def test_mujoco_resumes_exactly(whole_hopper_run: Path, tmp_path: Path, step: in
     assert records(path) == records(whole_hopper_run)
 
 
+PPO = {
+    **{key: value for key, value in SMALL.items() if key not in ("pretrain.updates", "warmup.steps")},
+    "num_envs": "3",
+    "agent.rollout_steps": "4",
+    "agent.epochs": "2",
+    "batch_size": "5",
+    "agent.kl_coefficient": "0.1",
+    "agent.kl_target": "0.01",
+    "env_kwargs": "{max_episode_steps: 5}",
+}
+
+
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_ppo_resumes_exactly_in_the_middle_of_a_rollout_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: str
+) -> None:
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lambda graph, __: graph)
+    config = balrl.load_config("ppo/classic", settings={**PPO, "compile": compiled})
+    result = balrl.train(config, tmp_path / "whole")
+    assert result.summary["updates"] == 3 * 2 * 2  # 42 steps are 3 rollouts of 12 and half of one; 2 passes, 2 batches
+    for step in (6, 24, 30):
+        path = tmp_path / f"run{step}"
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(config, path, Interrupt(step, crash=True))
+        assert balrl.resume(path).finished
+        expected, got = final_state(tmp_path / "whole"), final_state(path)
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            assert torch.equal(got[key], value), key
+
+
+def test_ppo_is_the_same_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lambda graph, __: graph)
+    for mode in ("off", "on"):
+        balrl.train(balrl.load_config("ppo/classic", settings={**PPO, "compile": mode}), tmp_path / mode)
+    plain, compiled = (final_state(tmp_path / mode) for mode in ("off", "on"))
+    for key, value in plain.items():
+        torch.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"warmup.steps": "5"}, "warmup.steps is 5, expected 0"),
+        ({"finetune.utd_ratio": "2"}, "utd_ratio is 2.0, expected 1.0"),
+        ({"batch_size": "13"}, "batch_size is 13, a rollout has 4 steps of 3 environments"),
+    ],
+)
+def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        balrl.train(balrl.load_config("ppo/classic", settings={**PPO, **setting}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_environments_that_cannot_save_their_state_restart_and_say_so(tmp_path: Path) -> None:
     config = hopper_config(env="Pendulum-v1")
     with pytest.raises(RuntimeError, match="power"):
