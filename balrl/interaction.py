@@ -11,7 +11,9 @@ from balrl.batch import Batch
 from balrl.data.prepare import RewardTransform
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
-from balrl.rollout import Collector
+from balrl.rewards.monitor import RewardMonitor
+from balrl.rewards.reward import LearnedReward
+from balrl.rollout import Collector, Step
 from balrl.rollouts import Rollouts
 from balrl.streams import RandomStream
 
@@ -28,6 +30,7 @@ class Interaction:
         logged: put into the replay first, where fine-tuning appends to the data.
         action_limit: stored actions are clipped to ± this share of their bounds.
         rollouts: get every vector step too, its actions as they were chosen; for agents that learn from those.
+        reward: stands in for the task's own, which `monitor` compares it with.
     """
 
     def __init__(
@@ -40,9 +43,12 @@ class Interaction:
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
         rollouts: Rollouts | None = None,
+        reward: LearnedReward | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
         self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
+        self.reward = reward
+        self.monitor = RewardMonitor(collector.device) if reward is not None else None
         self.stored = 0
         """How many transitions of the task went into the replay."""
         self._untouched = True
@@ -52,9 +58,10 @@ class Interaction:
         """Take one vector step; return the number of transitions that it made."""
         self._untouched = False
         step = self.collector.step(policy)
+        rewards = step.batch.rewards if self.reward is None else self._learned(self.reward, step)
         batch = step.batch._replace(
             actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),
-            rewards=self.rewards.scale * step.batch.rewards + self.rewards.bias,
+            rewards=self.rewards.scale * rewards + self.rewards.bias,
         )
         if self.rollouts is not None:
             self.rollouts.add(batch._replace(actions=step.batch.actions), step.done, step.valid)
@@ -71,6 +78,11 @@ class Interaction:
         """Return uniform actions ``[N, action_dim]``."""
         return 2 * self.stream.uniform(observations.shape[0], self.collector.spaces.action_dim) - 1
 
+    def pop_happened(self) -> dict[str, float]:
+        """Return what became of the episodes that ended, and of a learned reward, since the last call."""
+        ended = {f"rollout/{key}": value for key, value in self.collector.pop_ended().items()}
+        return ended | (self.monitor.pop() if self.monitor is not None else {})
+
     def newest(self, rows: int) -> Batch | None:
         """Return the task's newest `rows` transitions in the replay, or as many as there are; None without any."""
         count = min(rows, self.stored, len(self.replay))
@@ -83,6 +95,7 @@ class Interaction:
             "replay": {**self.replay.state_dict(), "stored": torch.tensor(self.stored)},
             "rollouts": self.rollouts.state_dict() if self.rollouts is not None else {},
             "episodes": self.episodes.state_dict() if self.episodes is not None else {},
+            "monitor": self.monitor.state_dict() if self.monitor is not None else {},
             "collector": self.collector.state_dict(),
             "environment": environment() if environment else {},
         }
@@ -103,6 +116,8 @@ class Interaction:
         self.stored = int(state["replay"]["stored"])
         if self.rollouts is not None:
             self.rollouts.load_state_dict(state["rollouts"])
+        if self.monitor is not None:
+            self.monitor.load_state_dict(state["monitor"])
         if not state["environment"]:
             self._restart()
             return False
@@ -111,6 +126,15 @@ class Interaction:
         if self.episodes is not None:
             self.episodes.load_state_dict(state["episodes"], self.collector.device)
         return True
+
+    def _learned(self, reward: LearnedReward, step: Step) -> Tensor:
+        """Return what a learned reward says of a step ``[N]``."""
+        scores = reward.scores(step.batch.observations, step.batch.actions.clamp(-1, 1))
+        proxy = reward.of(scores)
+        if self.monitor is not None:
+            rows = slice(None) if step.valid is None else step.valid
+            self.monitor.add(scores[:, rows], proxy[rows], step.batch.rewards[rows])
+        return proxy
 
     def _store(self, batch: Batch) -> None:
         self.replay.add(batch)

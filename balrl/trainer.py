@@ -29,7 +29,7 @@ from balrl.progress import PHASES, Progress
 from balrl.tracing import Metrics
 from balrl.tracking import Tracker
 
-INTERACTION = ("replay", "rollouts", "episodes", "collector", "environment")
+INTERACTION = ("replay", "rollouts", "monitor", "episodes", "collector", "environment")
 SPARSER = 10
 """How much rarer measurements become after the dense part."""
 
@@ -247,10 +247,8 @@ class Trainer:
         p = self.progress
         self._tick()
         times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
-        rollout = self.parts.interaction.collector.pop_ended() if self.parts.interaction is not None else {}
-        named = {"time": times, "rollout": rollout}
-        extra = {f"{group}/{key}": value for group, values in named.items() for key, value in values.items()}
-        self.tracker.log(p.step, p.phase, p.metrics | extra)
+        happened = self.parts.interaction.pop_happened() if self.parts.interaction is not None else {}
+        self.tracker.log(p.step, p.phase, p.metrics | {f"time/{key}": value for key, value in times.items()} | happened)
 
     def _evaluate(self) -> None:
         p = self.progress

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from balrl.envs.classic import CartPoleSwingUpVectorEnv, MountainCarVectorEnv, PendulumVectorEnv
+from balrl.envs.contextual import ContextualVectorEnv
 from balrl.envs.mujoco.env import MujocoVectorEnv
 from balrl.envs.mujoco.tasks import TASKS
 from balrl.envs.point_maze import PointMazeVectorEnv
@@ -14,6 +15,7 @@ from balrl.envs.torch_env import TorchVectorEnv
 
 __all__ = [
     "CartPoleSwingUpVectorEnv",
+    "ContextualVectorEnv",
     "MountainCarVectorEnv",
     "MujocoVectorEnv",
     "PendulumVectorEnv",
@@ -26,6 +28,7 @@ _REGISTERED: dict[str, tuple[type[TorchVectorEnv], str, dict[str, Any]]] = {
     "PointMaze-v0": (PointMazeVectorEnv, "make_point_maze", {}),
     "Pendulum-v1": (PendulumVectorEnv, "make_pendulum", {}),
     "MountainCarContinuous-v0": (MountainCarVectorEnv, "make_mountain_car", {}),
+    "Contextual-v0": (ContextualVectorEnv, "make_contextual", {}),
     "CartPoleSwingUp-v0": (CartPoleSwingUpVectorEnv, "make_cart_pole_swing_up", {}),
     **{name: (MujocoVectorEnv, "make_mujoco", {"task": name}) for name in TASKS},
 }

@@ -46,14 +46,17 @@ class LearnedReward:
     @torch.no_grad()
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return rewards ``[B]`` of observations and actions in [-1, 1], both ``[B, …]``; asks the host nothing."""
-        scores = self.scores(observations, actions)
-        return conservative(scores, self.objective, self.coefficient, check=False) + self.shift
+        return self.of(self.scores(observations, actions))
 
     @torch.no_grad()
     def scores(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return the members' scores ``[k, B]``."""
         scores: Tensor = self.ensemble(torch.cat([observations, actions], -1))
         return scores
+
+    def of(self, scores: Tensor) -> Tensor:
+        """Return rewards ``[…]`` of members' scores ``[k, …]``."""
+        return conservative(scores, self.objective, self.coefficient, check=False) + self.shift
 
     def describe(self) -> str:
         """Return the objective and the ensemble's hash, which tells whether two are the same."""
@@ -91,5 +94,5 @@ class LearnedReward:
             actions = torch.from_numpy(np.asarray(spaces.from_environment(dataset.actions[part]), np.float32))
             scores = self.scores(observations, actions.to(device))
             check_members(scores)
-            found.append((conservative(scores, self.objective, self.coefficient) + self.shift).cpu().numpy())
+            found.append(self.of(scores).cpu().numpy())
         return np.concatenate(found).astype(np.float32)

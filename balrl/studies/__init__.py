@@ -1,0 +1,1 @@
+"""Experiments as verbs of the command line."""
