@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from torch import Tensor
 
 from balrl.agents.base import Agent
 from balrl.agents.config import PPOConfig
@@ -36,6 +37,8 @@ from balrl.parts import Parts
 from balrl.presets import TrainConfig
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
 from balrl.returns import MonteCarlo, RunningEpisodes
+from balrl.rewards.learner import RewardLearner, make_learner
+from balrl.rewards.recording import Recording
 from balrl.rollout import Collector
 from balrl.rollouts import Rollouts
 from balrl.spaces import SpaceAdapter, space_to_json
@@ -60,6 +63,7 @@ def make_parts(
     display: Display,
     stored: Mapping[str, Any] | None = None,
     shared: Shared | None = None,
+    stored_reward: Mapping[str, Tensor] | None = None,
 ) -> Parts:
     """Put a run together. Writes nothing.
 
@@ -68,6 +72,7 @@ def make_parts(
         display: told what was assumed and what was taken over.
         stored: the JSON part of the checkpoint that the run goes on from, if it does.
         shared: the same for all runs that may share their logged data.
+        stored_reward: the state of a learned reward in that checkpoint.
 
     Raises:
         UserError: when any of it does not fit together.
@@ -80,7 +85,9 @@ def make_parts(
     source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
     env = make_env(config.env, config.num_envs, device, config.env_kwargs)
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
-    logged = _load_logged(config, spaces, step_limit(env), display, shared) if config.dataset is not None else None
+    recorded = _load_recorded(config, spaces, step_limit(env), display, shared) if config.dataset is not None else None
+    learner = _make_learner(config, recorded, spaces, device, display, stored, stored_reward)
+    logged = _make_logged(config, recorded, spaces, learner, shared) if recorded is not None else None
     rewards = _reward_units(config, logged, source, stored, display)
     agent = make_agent(config.agent, env.single_observation_space, env.single_action_space, device)
     _fit_normalizer(agent, config, logged, source is not None or stored is not None)
@@ -102,7 +109,7 @@ def make_parts(
         offline = shared[key]
     interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
-        interaction, sampler = _make_online(config, env, agent, offline, rewards, returns)
+        interaction, sampler = _make_online(config, env, agent, offline, rewards, returns, learner)
     pretrained = config.pretrain.updates > 0 or (config.init.checkpoint is not None and "critic" in config.init.parts)
     watchdog = Watchdog(config.watchdog, discount, pretrained)
     probe = None
@@ -141,12 +148,14 @@ def make_parts(
             reference,
         ),
         display=display,
+        reward=learner,
         identity={
             "config": config.model_dump(mode="json"),
             "observation_space": space_to_json(env.single_observation_space),
             "action_space": space_to_json(env.single_action_space),
             "rewards": {"scale": rewards.scale, "bias": rewards.bias},
-            "dataset_fingerprint": logged.dataset.fingerprint() if logged is not None else None,
+            "dataset_fingerprint": recorded.fingerprint() if recorded is not None else None,
+            "reward": learner.reward.describe() if learner is not None else None,
         },
         close=close,
     )
@@ -160,10 +169,10 @@ def _seed_everything(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
 
 
-def _load_logged(
+def _load_recorded(
     config: TrainConfig, spaces: SpaceAdapter, limit: int | None, display: Display, shared: Shared
-) -> Logged:
-    """Read the run's data, refuse what cannot be trained on, and scale its actions."""
+) -> Dataset:
+    """Read the run's data, and refuse what cannot be trained on."""
     key = (config.env, repr(config.env_kwargs), config.dataset, config.data.model_dump_json())
     if key not in shared:
         limit = config.data.max_episode_steps or limit
@@ -172,10 +181,46 @@ def _load_logged(
         check_finite(recorded)
         for note in recorded.notes:
             display.notice(f"{recorded.name}: {note}")
-        chosen = recorded.top_fraction(config.data.top_fraction)
-        shared[key] = Logged(recorded, scale_actions(chosen, spaces, config.data.action_limit))
+        shared[key] = recorded
+    found: Dataset = shared[key]
+    return found
+
+
+def _make_logged(
+    config: TrainConfig, recorded: Dataset, spaces: SpaceAdapter, learner: RewardLearner | None, shared: Shared
+) -> Logged:
+    """Return the data with the reward that the run trains on, and its actions scaled."""
+    key = (id(recorded), config.data.model_dump_json(), id(learner))
+    if key not in shared:
+        labelled = recorded if learner is None else learner.reward.relabel(recorded, spaces)
+        chosen = labelled.top_fraction(config.data.top_fraction)
+        shared[key] = Logged(labelled, scale_actions(chosen, spaces, config.data.action_limit))
     found: Logged = shared[key]
     return found
+
+
+def _make_learner(
+    config: TrainConfig,
+    recorded: Dataset | None,
+    spaces: SpaceAdapter,
+    device: torch.device,
+    display: Display,
+    stored: Mapping[str, Any] | None,
+    stored_reward: Mapping[str, Tensor] | None,
+) -> RewardLearner | None:
+    """Return the reward that is learned in place of the task's, if one is."""
+    c = config.reward
+    if not c.is_learned:
+        return None
+    recording = None
+    if c.online_every:
+        recording = Recording(-(-c.online_memory // config.num_envs), config.num_envs, spaces, device)
+    with display.working("learning the reward"):
+        learner = make_learner(
+            c, recorded, spaces, config.env, config.seed, device, recording, stored_reward if stored else None
+        )
+    display.notice(f"reward: {learner.reward.describe()}")
+    return learner
 
 
 def _reward_units(
@@ -215,6 +260,7 @@ def _make_online(
     offline: ReplayBuffer | None,
     rewards: RewardTransform,
     returns: MonteCarlo,
+    learner: RewardLearner | None,
 ) -> tuple[Interaction, Sampler]:
     """Return what fills the online replay and what fine-tuning draws from."""
     retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
@@ -232,6 +278,11 @@ def _make_online(
             "no update would be made"
         )
     fields = agent.fields_in("online")
+    if config.reward.online_every and "mc_returns" in fields:
+        raise UserError(
+            f"reward.online_every changes rewards in the replay, agent {config.agent.name} keeps Monte-Carlo returns "
+            "of them there: choose another agent, or leave it out"
+        )
     rollouts = (
         _make_rollouts(config.agent, config, env.num_envs, agent) if isinstance(config.agent, PPOConfig) else None
     )
@@ -247,6 +298,8 @@ def _make_online(
         offline if appended else None,
         config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
         rollouts,
+        learner.reward if learner is not None else None,
+        learner.recording if learner is not None else None,
     )
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
@@ -256,7 +309,6 @@ def _make_online(
 def _make_rollouts(c: PPOConfig, config: TrainConfig, num_envs: int, agent: Agent) -> Rollouts:
     """Return what an agent that learns from its present policy alone is given; refuse what it cannot use."""
     for setting, found, expected in (
-        ("warmup.steps", config.warmup.steps, 0),
         ("finetune.retain", config.finetune.retain, "none"),
         ("finetune.utd_ratio", config.finetune.utd_ratio, 1.0),
     ):

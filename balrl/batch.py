@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+TRANSITION = ("observations", "actions", "rewards", "next_observations", "terminated")
+"""The fields that every batch has."""
+
 
 class Batch(NamedTuple):
     """Transitions as plain tensors on one device; ``B`` rows.

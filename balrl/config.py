@@ -75,6 +75,56 @@ class InitConfig(Config):
     )
 
 
+class TeacherConfig(Config):
+    """Who labels pairs of segments by the true reward."""
+
+    flip: float = Field(0.0, ge=0, le=1, description="share of labels that are wrong")
+    rationality: float | None = Field(None, gt=0, description="β of a stochastic teacher; default: a perfect one")
+    discount: float = Field(1.0, gt=0, le=1, description="below 1 the last steps of a segment count most")
+    skip: float = Field(0.0, ge=0, description="pairs poorer than this share of the mean return are not labelled")
+    equal: float = Field(0.0, ge=0, description="pairs that differ by less than this share are called equal")
+
+
+class RewardConfig(Config):
+    """A reward learned from preferences, in place of the task's own; evaluation stays with the task's."""
+
+    ensemble: str | None = Field(None, description="a trained reward ensemble (balrl reward train)")
+    preferences: str | None = Field(None, description="a file of preferences to train one on (balrl reward collect)")
+    pairs: int = Field(0, ge=0, description="or pairs of the dataset's segments that a teacher labels for it")
+    teacher: TeacherConfig = TeacherConfig()
+    steps: int = Field(50, ge=1, description="of a segment")
+    strategy: Literal["uniform", "disagreement", "entropy"] = Field(
+        "uniform", description="which pairs are asked about, once there is an ensemble"
+    )
+    objective: Literal["single", "mean", "wco", "uwo", "softmin", "quantile"] = Field(
+        "uwo", description="of the members' scores"
+    )
+    coefficient: float | None = Field(None, description="λ, τ, q or the member; default: the objective's own")
+    survive: bool = Field(
+        False, description="shift rewards so that 99 % of the dataset's are positive: episodes end by failing"
+    )
+    members: int = Field(5, ge=1, description="reward models")
+    hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="widths of each")
+    shared_trunk: bool = Field(False, description="one trunk under all of them")
+    learning_rate: float = Field(3e-4, gt=0, description="Adam's step size")
+    batch_size: int = Field(64, ge=1, description="pairs per update")
+    epochs: int = Field(100, ge=1, description="passes over the pairs, at most")
+    patience: int = Field(10, ge=1, description="epochs without a better held-out loss after which a member stops")
+    l2: float = Field(1e-3, ge=0, description="weight of the segments' squared scores")
+    held_out: float = Field(0.1, ge=0, lt=1, description="share of the pairs that decides when to stop")
+    bootstrap: bool = Field(False, description="each member's pairs are drawn with replacement")
+    online_every: int | None = Field(
+        None, ge=1, description="environment steps between rounds of new preferences; default: none are asked for"
+    )
+    online_pairs: int = Field(100, ge=1, description="asked for in a round, about the newest interaction")
+    online_memory: int = Field(50_000, ge=1, description="transitions that a round's segments are cut from")
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the task's own reward is replaced."""
+        return bool(self.ensemble or self.preferences or self.pairs or self.online_every)
+
+
 class PretrainConfig(Config):
     """Offline phase."""
 
@@ -180,6 +230,7 @@ class RunConfig(Config):
     )
     data: DataConfig = DataConfig()
     init: InitConfig = InitConfig()
+    reward: RewardConfig = RewardConfig()
     pretrain: PretrainConfig = PretrainConfig()
     warmup: WarmupConfig = WarmupConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -212,14 +263,33 @@ class RunConfig(Config):
             raise UserError(
                 "init has settings but no checkpoint: pass init.checkpoint=RUN_OR_CHECKPOINT, or leave them out"
             )
+        self._check_reward()
         retain = self.finetune.retain
         for setting, needed in (
             ("pretrain.updates", self.pretrain.updates > 0),
             (f"finetune.retain={retain}", self.finetune.steps > 0 and retain != "none"),
+            ("reward.pairs", self.reward.pairs > 0),
+            ("reward.survive", self.reward.survive),
             ("warmup.kind=offline-data", self.warmup.steps > 0 and self.warmup.kind == "offline-data"),
         ):
             if needed and self.dataset is None:
                 raise UserError(f"{setting} needs a dataset, none is given: pass --dataset FILE")
+
+    def _check_reward(self) -> None:
+        reward = self.reward
+        sources = [name for name in ("ensemble", "preferences", "pairs") if getattr(reward, name)]
+        if len(sources) > 1:
+            raise UserError(f"reward.{' and reward.'.join(sources)} are both given: the reward comes from one of them")
+        if not reward.is_learned and reward != RewardConfig():
+            raise UserError(
+                "reward has settings but nothing to learn from: give reward.ensemble, reward.preferences, reward.pairs "
+                "or reward.online_every, or leave them out"
+            )
+        if reward.online_every and not sources and self.warmup.steps < reward.online_every:
+            raise UserError(
+                f"reward.online_every is {reward.online_every:,} and warmup.steps {self.warmup.steps:,}: the first "
+                "preferences must come before fine-tuning; raise warmup.steps to it, or give reward.pairs"
+            )
 
 
 def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:

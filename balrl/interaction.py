@@ -12,6 +12,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
 from balrl.rewards.monitor import RewardMonitor
+from balrl.rewards.recording import Recording
 from balrl.rewards.reward import LearnedReward
 from balrl.rollout import Collector, Step
 from balrl.rollouts import Rollouts
@@ -31,6 +32,7 @@ class Interaction:
         action_limit: stored actions are clipped to ± this share of their bounds.
         rollouts: get every vector step too, its actions as they were chosen; for agents that learn from those.
         reward: stands in for the task's own, which `monitor` compares it with.
+        recording: gets every vector step as the task returned it.
     """
 
     def __init__(
@@ -44,10 +46,11 @@ class Interaction:
         action_limit: float = 1.0,
         rollouts: Rollouts | None = None,
         reward: LearnedReward | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
         self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
-        self.reward = reward
+        self.reward, self.recording = reward, recording
         self.monitor = RewardMonitor(collector.device) if reward is not None else None
         self.stored = 0
         """How many transitions of the task went into the replay."""
@@ -58,6 +61,8 @@ class Interaction:
         """Take one vector step; return the number of transitions that it made."""
         self._untouched = False
         step = self.collector.step(policy)
+        if self.recording is not None:
+            self.recording.add(step)
         rewards = step.batch.rewards if self.reward is None else self._learned(self.reward, step)
         batch = step.batch._replace(
             actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),

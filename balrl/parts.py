@@ -15,6 +15,7 @@ from balrl.instruments import Measurable, SwitchInstruments
 from balrl.interaction import Interaction
 from balrl.mapped import Prefetcher
 from balrl.replay import ReplayBuffer, Sampler
+from balrl.rewards.learner import RewardLearner
 from balrl.rollouts import Rollouts
 from balrl.streams import RandomStream
 from balrl.tracing import Metrics
@@ -44,7 +45,8 @@ class Parts:
     """What a run is made of; `build` puts it together.
 
     `updates` runs the agent's updates, `offline` serves pre-training, `interaction` fills the replay online, `sampler`
-    is what fine-tuning draws from, `prefetcher` reads ahead what `offline` has on disk, and `identity` (configuration,
+    is what fine-tuning draws from, `prefetcher` reads ahead what `offline` has on disk, `reward` is learned in place of
+    the task's if there is one, and `identity` (configuration,
     spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each can be read alone.
     """
 
@@ -58,6 +60,7 @@ class Parts:
     watchdog: Watchdog
     evaluate: Callable[[], Evaluation]
     display: Display
+    reward: RewardLearner | None
     identity: dict[str, Any]
     close: Callable[[], None]
 

@@ -15,6 +15,7 @@ from balrl.errors import UserError
 from balrl.streams import RandomStream
 
 SCALARS = ("rewards", "terminated", "mc_returns")
+RELABELLED = 65_536
 OPTIONAL_FIELDS = ("mc_returns", "next_actions")
 
 
@@ -131,6 +132,20 @@ class ReplayBuffer:
     def subsample(self, count: int, stream: RandomStream) -> Batch:
         """Draw up to `count` different rows."""
         return self.gather(stream.subset(min(count, self.size), self.size))
+
+    def relabel(self, reward: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replace every reward by ``reward(observations, actions)`` ``[B]``, in parts of `RELABELLED` rows.
+
+        Raises:
+            ValueError: where Monte-Carlo returns are kept, which would be those of the old rewards.
+        """
+        if "mc_returns" in self.fields:
+            raise ValueError("this buffer keeps Monte-Carlo returns of its rewards, which cannot be relabelled")
+        column = sum(self._widths[: self.fields.index("rewards")])
+        for first in range(0, self.size, RELABELLED):
+            rows = slice(first, min(first + RELABELLED, self.size))
+            batch = self.gather(torch.arange(rows.start, rows.stop, device=self.device))
+            self.storage[rows, column] = reward(batch.observations, batch.actions)
 
     def gather(self, indices: Tensor) -> Batch:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from balrl.batch import Batch
+from balrl.batch import TRANSITION, Batch
 from balrl.errors import UserError
 from balrl.streams import RandomStream
 
-TAKEN = ("observations", "actions", "rewards", "next_observations", "terminated")
 JUDGED = ("log_probs", "advantages", "value_targets")
 
 
@@ -66,19 +65,19 @@ class Rollouts:
     @property
     def taken(self) -> Batch:
         """The transitions, ``[T, N, …]``."""
-        return Batch(*(getattr(self, name) for name in TAKEN))
+        return Batch(*(getattr(self, name) for name in TRANSITION))
 
     def add(self, batch: Batch, done: Tensor, valid: Tensor | None = None) -> None:
         """Append one vector step ``[N, …]``.
 
         Args:
-            batch: its transitions; those of `TAKEN` are kept.
+            batch: its transitions; those of `TRANSITION` are kept.
             done: ``[N]`` bool, whose episodes it ended.
             valid: ``[N]`` bool, which rows are transitions; None: all.
         """
         if self.is_full:
             raise ValueError(f"the rollouts have their {self.steps} steps; empty them first")
-        for name in TAKEN:
+        for name in TRANSITION:
             getattr(self, name)[self.filled] = getattr(batch, name)
         self.done[self.filled] = done
         self.valid[self.filled] = True if valid is None else valid
@@ -106,8 +105,13 @@ class Rollouts:
         """Return the batch that `shuffle` laid out for an agent's `clock` ``[]``."""
         first = (clock - self.start) * self.batch_size
         rows = self.order.index_select(0, first + torch.arange(self.batch_size, device=self.device))
-        fields = {name: getattr(self, name).flatten(0, 1).index_select(0, rows) for name in (*TAKEN, *JUDGED)}
+        fields = {name: getattr(self, name).flatten(0, 1).index_select(0, rows) for name in (*TRANSITION, *JUDGED)}
         return Batch(**fields)
+
+    def relabel(self, reward: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Replace the rewards of the steps taken so far by ``reward(observations, actions)`` ``[B]``."""
+        flat = (x[: self.filled].flatten(0, 1) for x in (self.observations, self.actions))
+        self.rewards[: self.filled] = reward(*flat).view(self.filled, -1)
 
     def clear(self) -> None:
         """Forget every step."""
@@ -115,7 +119,7 @@ class Rollouts:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the steps that were taken since the last update."""
-        return {name: getattr(self, name)[: self.filled] for name in (*TAKEN, "done", "valid")}
+        return {name: getattr(self, name)[: self.filled] for name in (*TRANSITION, "done", "valid")}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.filled = len(state["rewards"])

@@ -82,7 +82,7 @@ def reopen_run(
         UserError: when the configuration or the data is another, or there is no run.
     """
     from balrl.assemble import make_parts
-    from balrl.checkpoint import newest_readable
+    from balrl.checkpoint import load_tensors, newest_readable
     from balrl.trainer import Trainer
 
     stored = read_run_config(path)
@@ -99,7 +99,8 @@ def reopen_run(
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
         if summary["finished"]:
             return RunResult(path, True, summary)
-    parts = make_parts(stored, display, state, shared)
+    reward = load_tensors(checkpoint, "reward") if checkpoint else None
+    parts = make_parts(stored, display, state, shared, reward)
     if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
     offset = state["metrics_offset"] if state else 0

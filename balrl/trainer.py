@@ -23,9 +23,13 @@ from balrl.checkpoint import (
     write_json,
 )
 from balrl.config import RunConfig
+from balrl.data.prepare import RewardTransform
+from balrl.errors import UserError
+from balrl.interaction import Interaction
 from balrl.learning import Learning
 from balrl.parts import Parts
 from balrl.progress import PHASES, Progress
+from balrl.rewards.learner import RewardLearner
 from balrl.tracing import Metrics
 from balrl.tracking import Tracker
 
@@ -93,6 +97,7 @@ class Trainer:
                 "optimizer": parts.agent.optimizer_state(),
                 "random": random_state(parts.agent.device),
                 "instruments": parts.instruments.state_dict(),
+                "reward": parts.reward.state_dict() if parts.reward is not None else {},
                 **(parts.interaction.state_dict() if parts.interaction is not None and online else {}),
             },
             {
@@ -116,6 +121,10 @@ class Trainer:
         parts.agent.load_progress(state["agent"])
         parts.instruments.load_state_dict(load_tensors(path, "instruments", device))
         parts.watchdog.load_state(state["watchdog"])
+        if parts.reward is not None:
+            parts.reward.load_state_dict(load_tensors(path, "reward", device, required=True))
+            if parts.reward.rounds and parts.offline is not None:
+                parts.reward.relabel(parts.offline, RewardTransform(**parts.identity["rewards"]))
         exact = True
         if parts.interaction is not None:
             exact = parts.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
@@ -182,6 +191,8 @@ class Trainer:
             self.progress.phase_steps = c.warmup.steps
             return {}
         made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.explore)
+        if parts.interaction.rollouts is not None:
+            parts.interaction.rollouts.clear()  # not the present policy's, or not to be learned from yet
         return self._learning.follow(self.progress, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
     def _finetune_step(self) -> Metrics:
@@ -195,7 +206,23 @@ class Trainer:
         p.phase_steps += made
         p.env_steps += made
         p.warmup_steps += made if p.phase == "warmup" else 0
+        if self.parts.reward is not None and self.parts.reward.is_due(p.env_steps - made, p.env_steps):
+            self._learn_reward(self.parts.reward, self.parts.interaction)
         return made
+
+    def _learn_reward(self, learner: RewardLearner, interaction: Interaction) -> None:
+        """Ask for new preferences, learn from all, and give everything that updates draw from the new reward."""
+        p, parts = self.progress, self.parts
+        try:
+            with parts.display.working("learning the reward"):
+                found = learner.learn()
+        except UserError as error:
+            parts.display.notice(f"no new preferences at step {p.step:,}: {error}")
+            return
+        for storage in (interaction.rollouts, *parts.replays):
+            if storage is not None:
+                learner.relabel(storage, interaction.rewards)
+        self.tracker.log(p.step, p.phase, found)
 
     def _measure_every(self, phase: str) -> int:
         if phase == "pretrain":

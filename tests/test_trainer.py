@@ -196,7 +196,6 @@ def test_ppo_is_the_same_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"warmup.steps": "5"}, "warmup.steps is 5, expected 0"),
         ({"finetune.utd_ratio": "2"}, "utd_ratio is 2.0, expected 1.0"),
         ({"batch_size": "13"}, "batch_size is 13, a rollout has 4 steps of 3 environments"),
     ],

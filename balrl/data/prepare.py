@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from balrl.batch import Batch
+from balrl.batch import TRANSITION, Batch
 from balrl.config import DataConfig
 from balrl.data.dataset import Array, Dataset
 from balrl.data.inspect import not_finite
 from balrl.data.reference import task_name
 from balrl.errors import UserError
-from balrl.replay import OPTIONAL_FIELDS, ReplayBuffer
+from balrl.replay import ReplayBuffer
 from balrl.returns import MonteCarlo
 from balrl.spaces import SpaceAdapter
 
@@ -132,7 +132,7 @@ def to_replay(
         extra["next_actions"] = dataset.next_actions()
     widths = dataset.observations.shape[1], dataset.actions.shape[1]
     buffer = ReplayBuffer(len(dataset), *widths, device, fields, allocate)
-    columns = {name: getattr(dataset, name) for name in Batch._fields if name not in OPTIONAL_FIELDS} | extra
+    columns = {name: getattr(dataset, name) for name in TRANSITION} | extra
     for part in dataset.parts():
         buffer.add(Batch(**{name: torch.from_numpy(np.array(column[part])) for name, column in columns.items()}))
     return buffer

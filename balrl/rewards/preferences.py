@@ -65,6 +65,15 @@ class Preferences:
         kept = (self.observations[rows], self.actions[rows], self.labels[rows])
         return replace(self, observations=kept[0], actions=kept[1], labels=kept[2])
 
+    def join(self, other: Preferences) -> Preferences:
+        """Return these pairs followed by others of the same shape."""
+        return replace(
+            self,
+            observations=torch.cat([self.observations, other.observations]),
+            actions=torch.cat([self.actions, other.actions]),
+            labels=torch.cat([self.labels, other.labels]),
+        )
+
     def save(self, path: Path) -> Path:
         """Write one ``.safetensors`` file, the rest as JSON in its header; whole or not at all."""
         from safetensors.torch import save_file

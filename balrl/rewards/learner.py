@@ -1,0 +1,180 @@
+"""A run's learned reward: where it comes from, and its rounds of new preferences (PEBBLE, arXiv 2106.05091)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from balrl.config import RewardConfig
+from balrl.data.dataset import Dataset
+from balrl.data.prepare import RewardTransform
+from balrl.errors import UserError
+from balrl.replay import ReplayBuffer
+from balrl.rewards.ensemble import RewardEnsemble
+from balrl.rewards.fit import FitConfig, fit_ensemble
+from balrl.rewards.preferences import Preferences
+from balrl.rewards.queries import ask
+from balrl.rewards.recording import Recording
+from balrl.rewards.reward import LearnedReward
+from balrl.rewards.teacher import Teacher
+from balrl.rollouts import Rollouts
+from balrl.spaces import SpaceAdapter
+
+FIT = ("learning_rate", "batch_size", "epochs", "patience", "l2", "held_out", "bootstrap")
+
+
+class RewardLearner:
+    """Holds a learned reward and the preferences that it was learned from.
+
+    Args:
+        config: of the reward.
+        spaces: of the task.
+        env_id: its id.
+        seed: of pairs, teacher, initialisation and the order of data.
+        device: where the ensemble lives.
+        recording: what rounds of new preferences are asked about; None: there are none.
+        preferences: known so far.
+        ensemble: trained already; None: one is made as configured, untrained.
+    """
+
+    def __init__(
+        self,
+        config: RewardConfig,
+        spaces: SpaceAdapter,
+        env_id: str,
+        seed: int,
+        device: torch.device | str = "cpu",
+        recording: Recording | None = None,
+        preferences: Preferences | None = None,
+        ensemble: RewardEnsemble | None = None,
+    ) -> None:
+        self.config, self.spaces, self.env_id, self.seed = config, spaces, env_id, seed
+        self.recording, self.preferences, self.rounds = recording, preferences, 0
+        width = spaces.observation_dim + spaces.action_dim
+        if ensemble is None:
+            ensemble = RewardEnsemble(width, config.members, config.hidden, config.shared_trunk, seed)
+        elif ensemble.inputs.mean.shape[0] != width:
+            raise UserError(
+                f"the reward ensemble takes {ensemble.inputs.mean.shape[0]} numbers a step, {env_id} has {width} "
+                "observations and actions: they do not belong together"
+            )
+        self.reward = LearnedReward(ensemble.to(device), config.objective, config.coefficient)
+
+    @property
+    def teacher(self) -> Teacher:
+        """Who is asked."""
+        return Teacher(**self.config.teacher.model_dump())
+
+    def fit(self) -> dict[str, Any]:
+        """Train the ensemble on all preferences and return its quality."""
+        assert self.preferences is not None
+        settings = {name: getattr(self.config, name) for name in FIT}
+        return fit_ensemble(self.reward.ensemble, self.preferences, FitConfig(**settings, seed=self.seed + self.rounds))
+
+    def shift_for_survival(self, dataset: Dataset) -> None:
+        """Choose the reward's shift by logged data."""
+        self.reward = self.reward.shift_for_survival(dataset, self.spaces)
+
+    def is_due(self, before: int, after: int) -> bool:
+        """Return whether a round is due between two numbers of environment steps."""
+        every = self.config.online_every
+        return every is not None and before // every != after // every
+
+    def learn(self) -> dict[str, float]:
+        """Ask about the newest interaction, train on all preferences, and return what came of it.
+
+        Raises:
+            UserError: when no recorded episode is as long as a segment, or the teacher skips nearly everything.
+        """
+        assert self.recording is not None
+        c = self.config
+        knows = self.preferences is not None or c.ensemble is not None
+        made = ask(
+            self.recording.dataset(self.env_id),
+            self.spaces,
+            self.teacher,
+            c.online_pairs,
+            c.steps,
+            self.seed + 1 + self.rounds,
+            c.strategy if knows else "uniform",
+            self.reward.ensemble,
+        )
+        self.preferences = made if self.preferences is None else self.preferences.join(made)
+        self.rounds += 1
+        found = self.fit()
+        return {
+            "reward/rounds": float(self.rounds),
+            "reward/preferences": float(len(self.preferences)),
+            "reward/accuracy": found["ensemble_accuracy"],
+            "reward/calibration_error": found["calibration_error"],
+        }
+
+    def relabel(self, storage: ReplayBuffer | Rollouts, units: RewardTransform) -> None:
+        """Give what was stored the reward as it is now, in the run's units."""
+        storage.relabel(lambda o, a: units.scale * self.reward(o, a.clamp(-1, 1)) + units.bias)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the ensemble, the preferences, the recording and the counters."""
+        state = {f"ensemble.{key}": value for key, value in self.reward.ensemble.state_dict().items()}
+        state |= {"shift": torch.tensor(self.reward.shift, dtype=torch.float64), "rounds": torch.tensor(self.rounds)}
+        if self.preferences is not None:
+            state |= {f"preferences.{x}": getattr(self.preferences, x) for x in ("observations", "actions", "labels")}
+        if self.recording is not None:
+            state |= {f"recording.{key}": value for key, value in self.recording.state_dict().items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            group, _, name = key.partition(".")
+            groups.setdefault(group, {})[name] = value
+        self.reward.ensemble.load_state_dict(groups["ensemble"])
+        self.reward.shift = float(state["shift"])
+        self.rounds = int(state["rounds"])
+        known = groups.get("preferences")
+        if known is not None:
+            observations, actions, labels = (known[x].cpu() for x in ("observations", "actions", "labels"))
+            self.preferences = Preferences(observations, actions, labels, self.env_id)
+        if self.recording is not None and "recording" in groups:
+            self.recording.load_state_dict(groups["recording"])
+
+
+def make_learner(
+    config: RewardConfig,
+    dataset: Dataset | None,
+    spaces: SpaceAdapter,
+    env_id: str,
+    seed: int,
+    device: torch.device,
+    recording: Recording | None,
+    stored: Mapping[str, Tensor] | None = None,
+) -> RewardLearner:
+    """Return a run's learned reward, trained if there is something to train it on.
+
+    Args:
+        dataset: the run's logged data with its true rewards.
+        stored: the state that the run goes on from; nothing is trained then.
+
+    Raises:
+        UserError: when ensemble, preferences, data and task do not fit together.
+    """
+    ensemble = RewardEnsemble.load(Path(config.ensemble)) if config.ensemble else None
+    learner = RewardLearner(config, spaces, env_id, seed, device, recording, None, ensemble)
+    if stored is not None:
+        learner.load_state_dict({key: value.to(device) for key, value in stored.items()})
+        return learner
+    if config.preferences:
+        learner.preferences = Preferences.load(Path(config.preferences), env_id)
+    elif config.pairs:
+        assert dataset is not None
+        learner.preferences = ask(dataset, spaces, learner.teacher, config.pairs, config.steps, seed)
+    if learner.preferences is not None:
+        learner.fit()
+    if config.survive:
+        assert dataset is not None
+        learner.shift_for_survival(dataset)
+    return learner
