@@ -72,6 +72,15 @@ def add_reward_verbs(verbs: Any) -> None:
     )
     relabel.set_defaults(run=_relabel)
 
+    study = actions.add_parser("study", help="over-optimisation of learned rewards by best-of-n and PPO")
+    study.add_argument(
+        "protocol", metavar="PROTOCOL", type=Path, nargs="?", help="a YAML file; default: the contextual task, an hour"
+    )
+    study.add_argument("--out", type=Path, required=True, help="folder of results, tables and pictures; goes on there")
+    study.add_argument("--seeds", type=non_negative, nargs="+", help="only these; default: the protocol's")
+    study.add_argument("--report-only", action="store_true", help="tables and pictures of what is there")
+    study.set_defaults(run=_study)
+
     best = actions.add_parser("best-of-n", help="exact expectation of the best of n in a file of scored samples")
     best.add_argument(
         "file", metavar="FILE", type=Path, help="JSONL or Parquet: a list of member scores a row, and gold"
@@ -171,6 +180,28 @@ def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
         for n, kl, proxy, true in zip(counts, found.kl, found.proxy, gold, strict=True):
             table.add_row(objective, f"{n:,}", f"{kl:.3f}", f"{proxy:.4f}", true)
     Console().print(table)
+
+
+def _study(options: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+
+    from balrl.config import validate
+    from balrl.plain_yaml import read_config_file
+    from balrl.studies.config import StudyConfig
+    from balrl.studies.overoptimization import read_results, run_study
+    from balrl.studies.report import write_report
+
+    data = read_config_file(options.protocol) if options.protocol else {}
+    config = validate(StudyConfig, data, f"'{options.protocol}'")
+    if options.seeds:
+        config = config.model_copy(update={"seeds": tuple(options.seeds)})
+    if not options.report_only:
+        with Console().status("starting") as status:
+            run_study(config, options.out, status.update)
+    results = read_results(options.out / "results.jsonl")
+    if not results:
+        raise UserError(f"'{options.out}' holds no results of a study; run it without --report-only")
+    print(f"wrote {write_report(results, options.out)}")
 
 
 def _print_quality(found: dict[str, Any], judged: str) -> None:

@@ -88,7 +88,7 @@ class ContextualVectorEnv(TorchVectorEnv):
         return (self._raw(contexts, actions) - self._mean) / self._std
 
     def observe(self, states: Tensor) -> Tensor:
-        return states
+        return states.clone()
 
     def draw(self, state: Tensor) -> Frame:
         sheet, width = Sketch(), 2 / len(state)

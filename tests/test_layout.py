@@ -29,7 +29,7 @@ def test_packages_equal_the_tree() -> None:
 
 
 def test_tests_mirror_the_tree() -> None:
-    for folder in ("agents", "envs", "envs/mujoco", "data", "report", "rewards"):
+    for folder in ("agents", "envs", "envs/mujoco", "data", "report", "rewards", "studies"):
         for test in (ROOT / "tests" / folder).glob("test_*.py"):
             home = ROOT / folder if folder.split("/")[0] in MOVED else ROOT / "balrl" / folder
             name = test.stem.removeprefix("test_").removesuffix("_oracle")
@@ -38,13 +38,13 @@ def test_tests_mirror_the_tree() -> None:
 
 @pytest.mark.parametrize("package", ["agents", "envs"])
 def test_core_imports_no_agent_and_no_environment(package: str) -> None:
-    """Only what composes (build, assemble, runs, api, presets, pictures, the command line) may know them."""
+    """Only what composes (build, assemble, runs, api, presets, pictures, studies, the command line) may know them."""
     composing = {"build.py", "assemble.py", "runs.py", "api.py", "presets.py", "pictures.py", "__init__.py", "cli.py",
                  "cli_train.py", "cli_reward.py", "warm_start.py", "sb3.py", "collect.py", "bench.py",
                  "bench_envs.py"}  # fmt: skip
     for file in (ROOT / "balrl").rglob("*.py"):
         parts = file.relative_to(ROOT / "balrl").parts
-        if parts[0] in MOVED or (len(parts) == 1 and parts[0] in composing):
+        if parts[0] in (*MOVED, "studies") or (len(parts) == 1 and parts[0] in composing):
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""

@@ -158,7 +158,10 @@ def _new_agent(config: StudyConfig, settings: PPOConfig) -> PPO:
 
 
 def _optimise(config: StudyConfig, agent: PPO, reward: LearnedReward | None, rollouts: int, seed: int) -> Curve:
-    """Run PPO for so many rollouts; every rollout is a point, before its updates. Rewards are per episode."""
+    """Run PPO for so many rollouts; every rollout is a point, before its updates.
+
+    Numbers are per episode: means per step times the mean length of the episodes that ended last.
+    """
     c, spaces = config.ppo, agent.spaces
     env = make_worlds(config, c.num_envs)
     dims, steps = (spaces.observation_dim, spaces.action_dim), agent.config.rollout_steps
@@ -169,10 +172,11 @@ def _optimise(config: StudyConfig, agent: PPO, reward: LearnedReward | None, rol
         Collector(env, agent.device, seed), replay, RewardTransform(), agent.stream, rollouts=storage, reward=reward
     )
     curve: Curve = {"kl": [], "proxy": [], "gold": [], "disagreement": []}
+    length = float(env.max_episode_steps)
     for _ in range(rollouts):
         while not storage.is_full:
             interaction.step(agent.explore)
-        length = storage.done.numel() / max(1, int(storage.done.sum()))
+        length = interaction.collector.pop_ended().get("length", length)
         seen = interaction.monitor.pop() if interaction.monitor is not None else {}
         judged = agent.judge(storage)
         if seen:
