@@ -82,6 +82,8 @@ def train_population(
     display, folder = display or SilentDisplay(), Path(run_dir)
     if member_dirs(folder) or (folder / "config.yaml").exists():
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
+    if any(config.agent.name == "ppo" for config in members.values()):
+        raise UserError("agent ppo learns from its own rollouts and cannot share updates: train its seeds one by one")
     shared: dict[Any, Any] = {}
     parts = {
         name: prepare_run(config, folder / name, MemberDisplay(display, name), shared)

@@ -34,6 +34,8 @@ class SwitchInstruments:
     - ``…_td``: root mean square of ``target − Q``, the target taken at the policy's mode.
     - ``…_disagreement``: the members' standard deviation, averaged over rows.
     - ``switch/kl``: KL(π ‖ π at the switch) in nats, on the frozen batch.
+    - ``switch/kl_acceleration``: its second difference over the last three measurements; a policy that runs away from
+      where its reward was learned speeds up first.
     - ``switch/log_std``: the policy's mean log standard deviation there.
     - ``switch/saturation``: the share of components of the policy's mode beyond 0.99 of their bound, on the newest
       online observations (the frozen ones before there are any).
@@ -50,6 +52,7 @@ class SwitchInstruments:
         self.marked = False
         self.reference: tuple[Tensor, Tensor] | None = None
         self.at_switch: dict[str, float] = {}
+        self._kls: list[Tensor] = []
 
     def mark(self, agent: Measurable, newest: Batch | None) -> None:
         """Remember the policy as it is now, unless that was done; take a frozen batch if there is none."""
@@ -75,6 +78,10 @@ class SwitchInstruments:
                 found["switch/log_std"] = now[1].mean((-2, -1))
                 if self.reference is not None:
                     found["switch/kl"] = normal_kl(*now, *self.reference).mean(-1)
+                    self._kls = [*self._kls[-2:], found["switch/kl"].detach().clone()]
+                    if len(self._kls) == 3:
+                        first, second, third = self._kls
+                        found["switch/kl_acceleration"] = third - 2 * second + first
         batch = newest if newest is not None else self.probe
         if batch is not None:
             modes = agent.act(batch.observations, deterministic=True)
@@ -88,10 +95,11 @@ class SwitchInstruments:
             state |= {f"probe.{k}": v for k, v in self.probe._asdict().items() if v is not None}
         if self.reference is not None:
             state |= {"reference.mean": self.reference[0], "reference.log_std": self.reference[1]}
+        state |= {f"kls.{index}": value for index, value in enumerate(self._kls)}
         return state | {f"at_switch.{key}": torch.tensor(value) for key, value in self.at_switch.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        groups: dict[str, dict[str, Tensor]] = {"probe": {}, "reference": {}, "at_switch": {}}
+        groups: dict[str, dict[str, Tensor]] = {"probe": {}, "reference": {}, "at_switch": {}, "kls": {}}
         for key, value in state.items():
             group, name = key.split(".", 1)
             groups[group][name] = value
@@ -99,6 +107,7 @@ class SwitchInstruments:
         reference = groups["reference"]
         self.reference = (reference["mean"], reference["log_std"]) if reference else None
         self.at_switch = {key: float(value) for key, value in groups["at_switch"].items()}
+        self._kls = [groups["kls"][key] for key in sorted(groups["kls"])]
         self.marked = bool(self.at_switch)
 
 

@@ -51,6 +51,24 @@ def test_divergence_from_the_policy_at_the_switch() -> None:
     assert instruments.measure(agent)["switch/kl"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_acceleration_of_the_divergence_is_its_second_difference_and_survives_a_stop() -> None:
+    agent, instruments = make(), SwitchInstruments(random_batch(16))
+    instruments.mark(agent, None)
+    found = []
+    for _ in range(4):
+        with torch.no_grad():
+            agent.policy.mean.bias.add_(0.1)
+        resumed = SwitchInstruments()
+        resumed.load_state_dict(instruments.state_dict())
+        found.append({key: float(value) for key, value in instruments.measure(agent).items()})
+        assert {key: float(value) for key, value in resumed.measure(agent).items()} == found[-1]
+    kls = [0.0, *(f["switch/kl"] for f in found)]
+    assert "switch/kl_acceleration" not in found[0]
+    for i, values in enumerate(found[1:], start=2):
+        expected = kls[i] - 2 * kls[i - 1] + kls[i - 2]
+        assert values["switch/kl_acceleration"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_draws_no_random_number_and_changes_nothing() -> None:
     agent = make()
     before = {k: v.clone() for k, v in agent.state_dict().items()}

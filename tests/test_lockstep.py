@@ -230,3 +230,10 @@ def test_workers_take_turns() -> None:
     assert said == ["b begins", "a begins"]
     assert [worker.result for worker in workers] == ["a", "b"]
     assert all(worker.ended for worker in workers)
+
+
+def test_agents_that_learn_from_rollouts_are_refused(tmp_path: Path) -> None:
+    config = balrl.load_config("ppo/classic")
+    with pytest.raises(UserError, match="train its seeds one by one"):
+        balrl.train_population({"a": config, "b": config}, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
