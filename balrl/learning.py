@@ -1,9 +1,10 @@
-"""Which updates a run takes: on the logged data, and after so many new transitions."""
+"""What a run learns when: updates on the logged data, after so many new transitions, and of its learned reward."""
 
 from __future__ import annotations
 
 from balrl.batch import Batch
 from balrl.config import RunConfig
+from balrl.errors import UserError
 from balrl.parts import Parts
 from balrl.progress import Progress
 from balrl.rollouts import Rollouts
@@ -11,7 +12,7 @@ from balrl.tracing import Metrics
 
 
 class Learning:
-    """Takes a run's updates and counts them.
+    """Takes a run's updates and counts them, and has its reward learned.
 
     Args:
         config: of the run.
@@ -54,6 +55,27 @@ class Learning:
             batch = self.config.batch_size
             parts.prefetcher.expect(round(c.offline_ratio * batch), range(0, self._utd * batch, batch))
         return parts.updates.run(update, name, due)
+
+    def new_preferences(self, progress: Progress, transitions: int) -> dict[str, float]:
+        """Ask for preferences where a round is due, learn from all, and relabel everything that updates draw from.
+
+        Returns:
+            what came of it; nothing where no round is due, or none could be held.
+        """
+        parts, now = self.parts, progress.env_steps
+        assert parts.interaction is not None
+        if parts.reward is None or not parts.reward.is_due(now - transitions, now):
+            return {}
+        try:
+            with parts.display.working("learning the reward"):
+                found = parts.reward.learn()
+        except UserError as error:
+            parts.display.notice(f"no new preferences at step {progress.step:,}: {error}")
+            return {}
+        for storage in (parts.interaction.rollouts, *parts.replays):
+            if storage is not None:
+                parts.reward.relabel(storage, parts.interaction.rewards)
+        return found
 
     def _learn_from(self, rollouts: Rollouts, progress: Progress) -> Metrics:
         """Take the updates that are due on rollouts when they are full, and empty them."""

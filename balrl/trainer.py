@@ -24,12 +24,9 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
-from balrl.errors import UserError
-from balrl.interaction import Interaction
 from balrl.learning import Learning
 from balrl.parts import Parts
 from balrl.progress import PHASES, Progress
-from balrl.rewards.learner import RewardLearner
 from balrl.tracing import Metrics
 from balrl.tracking import Tracker
 
@@ -206,23 +203,10 @@ class Trainer:
         p.phase_steps += made
         p.env_steps += made
         p.warmup_steps += made if p.phase == "warmup" else 0
-        if self.parts.reward is not None and self.parts.reward.is_due(p.env_steps - made, p.env_steps):
-            self._learn_reward(self.parts.reward, self.parts.interaction)
+        learned = self._learning.new_preferences(p, made)
+        if learned:
+            self.tracker.log(p.step, p.phase, learned)
         return made
-
-    def _learn_reward(self, learner: RewardLearner, interaction: Interaction) -> None:
-        """Ask for new preferences, learn from all, and give everything that updates draw from the new reward."""
-        p, parts = self.progress, self.parts
-        try:
-            with parts.display.working("learning the reward"):
-                found = learner.learn()
-        except UserError as error:
-            parts.display.notice(f"no new preferences at step {p.step:,}: {error}")
-            return
-        for storage in (interaction.rollouts, *parts.replays):
-            if storage is not None:
-                learner.relabel(storage, interaction.rewards)
-        self.tracker.log(p.step, p.phase, found)
 
     def _measure_every(self, phase: str) -> int:
         if phase == "pretrain":

@@ -76,3 +76,29 @@ def test_mistakes_are_one_line_and_code_2(tmp_path: Path, capsys: pytest.Capture
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_study_from_a_protocol_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol, out = tmp_path / "tiny.yaml", tmp_path / "study"
+    protocol.write_text(
+        "agent: {name: ppo, rollout_steps: 2, epochs: 1, hidden: [8]}\n"
+        "preferences: {pairs: 20, flips: [0.25]}\n"
+        "ensemble: {members: 2, hidden: [8], epochs: 1}\n"
+        "best_of_n: {states: 2, samples: 10}\n"
+        "ppo: {num_envs: 8, batch_size: 8, rollouts: 2, kl_coefficients: [0.0]}\n"
+        "objectives: {single: {objective: single}, WCO: {objective: wco}}\n"
+    )
+    assert main(["reward", "study", str(protocol), "--out", str(out), "--seeds", "3"]) == 0
+    page = (out / "report.md").read_text()
+    assert page.count("| WCO | 1 |") == 2
+    (out / "report.md").unlink()
+    assert main(["reward", "study", str(protocol), "--out", str(out), "--report-only"]) == 0
+    assert (out / "report.md").read_text() == page
+    capsys.readouterr()
+    assert main(["reward", "study", "--out", str(out)]) == 2
+    assert "holds a study with another protocol" in capsys.readouterr().err
+    assert main(["reward", "study", "--out", str(tmp_path / "none"), "--report-only"]) == 2
+    assert "holds no results of a study" in capsys.readouterr().err
+    protocol.write_text("objektives: {}")
+    assert main(["reward", "study", str(protocol), "--out", str(tmp_path / "other")]) == 2
+    assert "unknown key 'objektives'; did you mean 'objectives'?" in capsys.readouterr().err
