@@ -99,6 +99,6 @@ def test_a_study_from_a_protocol_and_its_report(tmp_path: Path, capsys: pytest.C
     assert "holds a study with another protocol" in capsys.readouterr().err
     assert main(["reward", "study", "--out", str(tmp_path / "none"), "--report-only"]) == 2
     assert "holds no results of a study" in capsys.readouterr().err
-    protocol.write_text("objektives: {}")
+    protocol.write_text("preferences: {pars: 3}")
     assert main(["reward", "study", str(protocol), "--out", str(tmp_path / "other")]) == 2
-    assert "unknown key 'objektives'; did you mean 'objectives'?" in capsys.readouterr().err
+    assert "unknown key 'preferences.pars'; did you mean 'preferences.pairs'?" in capsys.readouterr().err
