@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import gymnasium as gym
 import numpy as np
@@ -59,20 +61,8 @@ class ContextualVectorEnv(TorchVectorEnv):
             render_mode,
         )
         self.context_dim, self.rim, self.depth, self.width = context_dim, rim, depth, width
-        world = torch.Generator().manual_seed(WORLD)
-        inputs = context_dim + action_dim
-        made = (
-            1.5 * torch.randn(inputs, HIDDEN, generator=world) / math.sqrt(inputs),
-            2 * math.pi * torch.rand(HIDDEN, generator=world),
-            1.5 * torch.randn(HIDDEN, HIDDEN, generator=world) / math.sqrt(HIDDEN),
-            0.5 * torch.randn(HIDDEN, generator=world),
-            torch.randn(HIDDEN, generator=world) / math.sqrt(HIDDEN),
-        )
-        self._network = [x.to(self.device, dtype) for x in made]
-        contexts = 2 * torch.rand(REFERENCE_ROWS, context_dim, generator=world) - 1
-        actions = (REFERENCE_STD * torch.randn(REFERENCE_ROWS, action_dim, generator=world)).clamp(-1, 1)
-        raw = self._raw(contexts.to(self.device, dtype), actions.to(self.device, dtype))
-        self._mean, self._std = raw.mean(), raw.std()
+        network, self._mean, self._std = _world(context_dim, action_dim, rim, depth, width)
+        self._network = [x.to(self.device, dtype) for x in network]
 
     def initial_states(self, count: int) -> Tensor:
         return (
@@ -97,10 +87,35 @@ class ContextualVectorEnv(TorchVectorEnv):
         return sheet.line([(-1, 0), (1, 0)], "black", 0.01).array()
 
     def _raw(self, contexts: Tensor, actions: Tensor) -> Tensor:
-        first, phases, second, shifts, last = self._network
-        hidden = torch.sin(torch.cat([contexts, actions], -1) @ first + phases)
-        beyond = (actions.norm(dim=-1) - self.rim).clamp(min=0) / self.width
-        return torch.tanh(hidden @ second + shifts) @ last - self.depth * (1 - torch.exp(-beyond.square()))
+        return _raw(self._network, contexts, actions, self.rim, self.depth, self.width)
+
+
+def _raw(
+    network: Sequence[Tensor], contexts: Tensor, actions: Tensor, rim: float, depth: float, width: float
+) -> Tensor:
+    first, phases, second, shifts, last = network
+    hidden = torch.sin(torch.cat([contexts, actions], -1) @ first + phases)
+    beyond = (actions.norm(dim=-1) - rim).clamp(min=0) / width
+    return torch.tanh(hidden @ second + shifts) @ last - depth * (1 - torch.exp(-beyond.square()))
+
+
+@lru_cache
+def _world(
+    context_dim: int, action_dim: int, rim: float, depth: float, width: float
+) -> tuple[tuple[Tensor, ...], float, float]:
+    """Return the fixed network, and mean and deviation of rewards under the reference policy."""
+    world, inputs = torch.Generator().manual_seed(WORLD), context_dim + action_dim
+    network = (
+        1.5 * torch.randn(inputs, HIDDEN, generator=world) / math.sqrt(inputs),
+        2 * math.pi * torch.rand(HIDDEN, generator=world),
+        1.5 * torch.randn(HIDDEN, HIDDEN, generator=world) / math.sqrt(HIDDEN),
+        0.5 * torch.randn(HIDDEN, generator=world),
+        torch.randn(HIDDEN, generator=world) / math.sqrt(HIDDEN),
+    )
+    contexts = 2 * torch.rand(REFERENCE_ROWS, context_dim, generator=world) - 1
+    actions = (REFERENCE_STD * torch.randn(REFERENCE_ROWS, action_dim, generator=world)).clamp(-1, 1)
+    raw = _raw(network, contexts, actions, rim, depth, width)
+    return network, float(raw.mean()), float(raw.std())
 
 
 def make_contextual(**kwargs: object) -> SingleTorchEnv:

@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
         time.sleep(0.1)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 130
     assert f"balrl train --resume {tmp_path / 'r'}" in out
     assert list((tmp_path / "r" / "checkpoints").glob("*/state.json"))

@@ -24,9 +24,12 @@ def test_what_goes_in_comes_out_with_every_field() -> None:
     batch = random_batch(10)
     buffer = ReplayBuffer(16, 3, 2, fields=("mc_returns", "next_actions"))
     buffer.add(batch)
-    for stored, given_ in zip(buffer.gather(torch.arange(10)), batch, strict=True):
+    found = buffer.gather(torch.arange(10))
+    for name in buffer.fields:
+        stored, given_ = getattr(found, name), getattr(batch, name)
         assert torch.equal(stored, given_)
         assert stored.dtype == given_.dtype
+    assert found.log_probs is None
 
 
 def test_fields_that_nobody_asked_for_are_not_kept() -> None:

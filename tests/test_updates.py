@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from balrl.agents import Agent
 from balrl.agents.base import Phase
 from balrl.replay import MixedReplay, ReplayBuffer
+from balrl.rollouts import Rollouts
 from balrl.tracing import Metrics
 from balrl.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
 from tests.agents.test_all import AGENTS
@@ -117,7 +118,7 @@ class NoHost(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy))
 def test_no_update_asks_the_host(name: str) -> None:
     agent = build(name)
     buffer = filled(agent)
@@ -128,6 +129,18 @@ def test_no_update_asks_the_host(name: str) -> None:
         with NoHost():
             update_of(agent, sampler)()
             update_of(agent, sampler, 2)()
+
+
+def test_no_update_from_rollouts_asks_the_host() -> None:
+    agent = build("ppo")
+    agent.set_phase("online")
+    rollouts = Rollouts(4, 3, 3, 2, 2, 5)
+    for _ in range(4):
+        rollouts.add(random_batch(3), torch.tensor([True, False, False]))
+    agent.judge(rollouts)
+    rollouts.shuffle(agent.stream, agent.clock)
+    with NoHost():
+        agent.update(rollouts.batch(agent.clock))
 
 
 def test_the_guard_against_the_host_works() -> None:

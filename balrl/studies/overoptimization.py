@@ -63,7 +63,8 @@ def run_job(config: StudyConfig, job: Job, out: Path) -> Iterator[dict[str, Any]
     seconds = time.process_time() - started
     for name, curve in curves.items():
         told = {**job._asdict(), "objective": name, "job": job.name}
-        yield {**told, "curve": curve, "seconds": round(seconds / len(curves), 1)}
+        rounded = {key: [float(f"{x:.5g}") for x in values] for key, values in curve.items()}
+        yield {**told, "curve": rounded, "seconds": round(seconds / len(curves), 1)}
 
 
 def initial_policy(config: StudyConfig, seed: int, out: Path) -> PPO:
