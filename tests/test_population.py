@@ -12,7 +12,7 @@ from balrl.errors import UserError
 from balrl.population import Population
 from balrl.replay import MixedReplay, ReplayBuffer
 from balrl.updates import CompiledUpdates
-from tests.agents.test_all import AGENTS
+from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 from tests.test_updates import NoHost, assert_same, update_of
 
@@ -58,7 +58,7 @@ def assert_population_equals_solo(solo: list[Agent], members: list[Agent], share
         assert_same(alone, member, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy))
+@pytest.mark.parametrize("name", REPLAYING)
 def test_members_equal_their_solo_runs(name: str) -> None:
     """Parameters, moments and streams after 20 updates, half on shared and half on growing data of their own: 1e-5."""
     solo, members = ([make(name, seed) for seed in range(3)] for _ in range(2))
@@ -138,7 +138,7 @@ def test_members_may_differ_in_their_balance() -> None:
         assert_population_equals_solo(solo, members, logged(solo[0]))
 
 
-@pytest.mark.parametrize("name", ["iql", "cql", "redq"])
+@pytest.mark.parametrize("name", ["iql", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cql", "redq"))])
 def test_a_population_s_update_compiles(name: str) -> None:
     """What compilers are given is the same: recorded and functional, 1e-5."""
     written, compiled = ([make(name, seed) for seed in range(2)] for _ in range(2))

@@ -16,7 +16,7 @@ from balrl.replay import MixedReplay, ReplayBuffer
 from balrl.rollouts import Rollouts
 from balrl.tracing import Metrics
 from balrl.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
-from tests.agents.test_all import AGENTS
+from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 
 STEPS = 20
@@ -65,7 +65,7 @@ def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -
     return agents
 
 
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", REPLAYING)
 def test_a_recorded_update_is_the_written_one(name: str) -> None:
     """Parameters, targets, moments and streams after 20 updates, to 1e-5, with nothing but the record run."""
     assert_same(*run_both(name, "eager", ("offline",)), tolerance=1e-5)
@@ -77,7 +77,7 @@ def test_a_functional_update_is_the_written_one(name: str) -> None:
     assert_same(*run_both(name, "aot_eager", ("offline",)), tolerance=1e-5)
 
 
-@pytest.mark.parametrize(("name", "utd"), [("iql", 1), ("cql", 1), ("redq", 2)])
+@pytest.mark.parametrize(("name", "utd"), [("iql", 1), pytest.param("redq", 2, marks=pytest.mark.slow)])
 def test_a_compiled_update_is_the_written_one(name: str, utd: int) -> None:
     """The same through the real compiler, to 1e-4."""
     assert_same(*run_both(name, "inductor", ("offline",), utd), tolerance=1e-4)
@@ -85,14 +85,14 @@ def test_a_compiled_update_is_the_written_one(name: str, utd: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", REPLAYING)
 def test_every_compiled_update_is_the_written_one(name: str) -> None:
     """For every agent, in both phases."""
     assert_same(*run_both(name, "inductor", ("offline", "online")), tolerance=1e-4)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="captured graphs need a GPU, none is here")
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", REPLAYING)
 def test_a_captured_update_is_the_written_one(name: str) -> None:
     agents = build(name, DEVICE), build(name, DEVICE)
     for agent, updates in zip(agents, (EagerUpdates(), GraphUpdates(agents[1])), strict=True):
@@ -118,7 +118,7 @@ class NoHost(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy))
+@pytest.mark.parametrize("name", REPLAYING)
 def test_no_update_asks_the_host(name: str) -> None:
     agent = build(name)
     buffer = filled(agent)

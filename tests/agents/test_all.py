@@ -63,6 +63,8 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "calql": (CalQL, CalQLConfig(hidden=(8, 8), sampled_actions=3)),
     "sac-family": (SAC, SACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
 }
+REPLAYING = sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy)
+"""Those whose updates draw from a replay in both phases."""
 SHAPES = [(3, 2), (1, 1), (11, 4)]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
