@@ -119,8 +119,9 @@ class Trainer:
         parts.instruments.load_state_dict(load_tensors(path, "instruments", device))
         parts.watchdog.load_state(state["watchdog"])
         if parts.reward is not None:
+            rounds = parts.reward.rounds
             parts.reward.load_state_dict(load_tensors(path, "reward", device, required=True))
-            if parts.reward.rounds and parts.offline is not None:
+            if (rounds or parts.reward.rounds) and parts.offline is not None:
                 parts.reward.relabel(parts.offline, RewardTransform(**parts.identity["rewards"]))
         exact = True
         if parts.interaction is not None:

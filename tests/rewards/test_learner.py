@@ -11,9 +11,11 @@ import torch
 
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
+from balrl.display import SilentDisplay
 from balrl.errors import UserError
 from balrl.presets import TrainConfig
 from balrl.rewards import Preferences, RewardEnsemble
+from balrl.runs import prepare_run, start_run
 from balrl.tracking import read_metrics
 from tests.test_trainer import SMALL, Interrupt, Listening, final_state
 
@@ -156,3 +158,21 @@ def test_a_round_without_long_enough_episodes_is_left_out_and_said(tmp_path: Pat
     config = maze_config({**ONLINE, "env_kwargs": "{max_episode_steps: 3}"})
     assert balrl.train(config, tmp_path / "run", heard).finished
     assert "no new preferences at step" in heard.heard
+
+
+def test_rolling_back_takes_the_logged_data_back_to_the_reward_of_then(tmp_path: Path) -> None:
+    config = maze_config({**ONLINE, "finetune.retain": "ratio"})
+    trainer = start_run(config, prepare_run(config, tmp_path, SilentDisplay()), tmp_path)
+    parts = trainer.parts
+    assert parts.offline is not None
+    assert parts.reward is not None
+    before = parts.offline.storage.clone()
+    saved = trainer.save("start")
+    with torch.no_grad():
+        parts.reward.reward.ensemble.head.weight.add_(1)
+    parts.reward.rounds = 1
+    parts.reward.relabel(parts.offline, parts.interaction.rewards)  # type: ignore[union-attr]
+    assert not torch.allclose(parts.offline.storage, before)
+    trainer.load(saved)
+    torch.testing.assert_close(parts.offline.storage, before, rtol=1e-4, atol=1e-4)
+    parts.close()
