@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.build import make_agent, make_env, reference_of, resolve_device
+from balrl.build import make_agent, make_drawn_env, make_env, reference_of, resolve_device
 from balrl.display import Display, MemberDisplay, SilentDisplay
 from balrl.errors import UserError, check_target
 from balrl.presets import TrainConfig
@@ -182,12 +180,8 @@ def record_video(
     from balrl.video import film_episode, write_gif
 
     target = check_target(Path(path), (".gif",))
-    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own choice needs a display
     chosen, env_id, env_kwargs = _agent_and_task(agent, env_id, env_kwargs, device)
-    ours = env_id.startswith("balrl/")
-    options = dict(env_kwargs or {}) if ours else {**(env_kwargs or {}), "render_mode": "rgb_array"}
-    env = make_env(env_id, 1, chosen.device, options)
+    env = make_drawn_env(env_id, chosen.device, env_kwargs)
     try:
         film = film_episode(_policy(chosen, env, env_id, balance), env, seed, chosen.device)
     finally:

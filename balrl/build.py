@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,16 @@ def make_env(
     except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"environment '{env_id}' cannot be made with {options}: {reason}") from error
+
+
+def make_drawn_env(
+    env_id: str, device: torch.device | str = "cpu", kwargs: Mapping[str, Any] | None = None
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """Build one world that can be drawn, without a display where there is none."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own choice needs a display
+    drawn = {} if env_id.startswith("balrl/") else {"render_mode": "rgb_array"}
+    return make_env(env_id, 1, device, {**(kwargs or {}), **drawn})
 
 
 def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.cli_arguments import deviation, non_negative, number, positive, share
+from balrl.cli_label import add_label_verbs
 from balrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_reward_verbs(verbs: Any) -> None:
     collect.add_argument("--steps", type=positive, default=50, help="of a segment; default: 50")
     collect.add_argument("--strategy", default="uniform", help="uniform, disagreement or entropy; default: uniform")
     collect.add_argument("--ensemble", type=Path, help="that disagrees or is uncertain")
+    collect.add_argument("--unlabelled", action="store_true", help="for people to label; true rewards are not needed")
     collect.add_argument("--flip", type=share, default=0.0, help="share of labels that are wrong; default: 0")
     collect.add_argument("--rationality", type=number, help="β of a stochastic teacher; default: a perfect one")
     collect.add_argument("--discount", type=share, default=1.0, help="of a myopic teacher; default: 1")
@@ -36,6 +38,8 @@ def add_reward_verbs(verbs: Any) -> None:
     collect.add_argument("--equal", type=deviation, default=0.0, help="call pairs equal that differ by less than this")
     collect.add_argument("--seed", type=non_negative, default=0, help="default: 0")
     collect.set_defaults(run=_collect)
+
+    add_label_verbs(actions)
 
     train = actions.add_parser("train", help="train a reward ensemble on preferences")
     train.add_argument("preferences", metavar="PREFERENCES", type=Path)
@@ -97,15 +101,21 @@ def add_reward_verbs(verbs: Any) -> None:
 def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.errors import check_target
     from balrl.rewards import RewardEnsemble, Teacher, ask
+    from balrl.rewards.clips import count_answers
 
     check_target(options.out, (".safetensors",))
     dataset, spaces = _load(options)
     teacher = Teacher(options.skip, options.equal, options.discount, options.rationality, options.flip)
+    if options.unlabelled and teacher != Teacher():
+        raise UserError(
+            "--unlabelled pairs have no teacher: leave out --flip, --rationality, --discount, --skip, --equal"
+        )
     ensemble = RewardEnsemble.load(options.ensemble) if options.ensemble else None
-    made = ask(dataset, spaces, teacher, options.pairs, options.steps, options.seed, options.strategy, ensemble)
+    asked = None if options.unlabelled else teacher
+    made = ask(dataset, spaces, asked, options.pairs, options.steps, options.seed, options.strategy, ensemble)
     made.save(options.out)
-    equal = int((made.labels == 0.5).sum())
-    print(f"wrote {options.out}: {len(made):,} pairs of {made.steps} steps, {equal:,} of them equal")
+    labels = "no labels yet" if options.unlabelled else count_answers(made)
+    print(f"wrote {options.out}: {len(made):,} pairs of {made.steps} steps, preferred: {labels}")
 
 
 def _train(options: argparse.Namespace, _: list[str]) -> None:
@@ -147,6 +157,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.rewards import Preferences, RewardEnsemble, quality
 
     preferences = Preferences.load(options.preferences)
+    preferences.check_labelled()
     found = quality(RewardEnsemble.load(options.ensemble), preferences.inputs, preferences.labels)
     _print_quality(found, f"{len(preferences)} pairs")
 

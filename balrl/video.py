@@ -46,7 +46,7 @@ def film_episode(
     pictures, steps, done = [], 0, False
     while not done and steps < LONGEST:
         if steps % every == 0:
-            pictures.append(_picture(env))
+            pictures.append(small_picture(draw_or_explain(env.render)))
         done = bool(collector.step(act).done[0])
         steps += 1
     return Film(pictures, seconds, steps)
@@ -74,10 +74,17 @@ def write_gif(film: Film, path: Path) -> None:
     temporary.replace(path)
 
 
-def _picture(env: gym.vector.VectorEnv[Any, Any, Any]) -> Image.Image:
+def draw_or_explain(draw: Callable[[], Any]) -> Any:
+    """Return what drawing gives, the first world's picture of several.
+
+    Raises:
+        UserError: where the environment cannot be drawn.
+    """
     try:
-        found: Any = env.render()
+        found = draw()
+    except UserError:
+        raise
     except Exception as error:  # graphics fail in as many ways as there are drivers
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"this task cannot be drawn: {reason}") from error
-    return small_picture(found[0] if isinstance(found, tuple) else found)
+    return found[0] if isinstance(found, tuple) else found

@@ -84,6 +84,10 @@ class PendulumVectorEnv(ClassicVectorEnv):
         angle, speed = states.unbind(-1)
         return torch.stack([angle.cos(), angle.sin(), speed], -1)
 
+    def states_of(self, observations: Tensor) -> Tensor:
+        cos, sin, speed = observations.to(self.device, self.dtype).unbind(-1)
+        return torch.stack([torch.atan2(sin, cos), speed], -1)
+
     def draw(self, state: Tensor) -> Frame:
         angle = state[0].item()
         tip = -0.8 * math.sin(angle), 0.8 * math.cos(angle)
@@ -116,6 +120,9 @@ class MountainCarVectorEnv(ClassicVectorEnv):
 
     def observe(self, states: Tensor) -> Tensor:
         return states
+
+    def states_of(self, observations: Tensor) -> Tensor:
+        return observations.to(self.device, self.dtype)
 
     def draw(self, state: Tensor) -> Frame:
         def on_hill(position: float) -> tuple[float, float]:
@@ -157,6 +164,10 @@ class CartPoleSwingUpVectorEnv(ClassicVectorEnv):
     def observe(self, states: Tensor) -> Tensor:
         x, x_speed, angle, angle_speed = states.unbind(-1)
         return torch.stack([x, x_speed, angle.cos(), angle.sin(), angle_speed], -1)
+
+    def states_of(self, observations: Tensor) -> Tensor:
+        x, x_speed, cos, sin, angle_speed = observations.to(self.device, self.dtype).unbind(-1)
+        return torch.stack([x, x_speed, torch.atan2(sin, cos), angle_speed], -1)
 
     def draw(self, state: Tensor) -> Frame:
         x, angle = state[0].item() / 2.6, state[2].item()

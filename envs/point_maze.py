@@ -116,7 +116,6 @@ class PointMazeVectorEnv(TorchVectorEnv):
         return torch.cat([2 * states[:, :2] / self._size - 1, states[:, 2:] / MAX_SPEED], -1)
 
     def states_of(self, observations: Tensor) -> Tensor:
-        """Return the states ``[B, 4]`` that observations ``[B, 4]`` show."""
         observations = observations.to(self.device, self.dtype)
         return torch.cat([(observations[:, :2] + 1) / 2 * self._size, observations[:, 2:] * MAX_SPEED], -1)
 

@@ -12,6 +12,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from balrl.errors import UserError
+
 Frame = NDArray[np.uint8]
 """A picture ``[height, width, 3]``."""
 
@@ -78,6 +80,14 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     @abstractmethod
     def observe(self, states: Tensor) -> Tensor:
         """Return observations ``[N, observation_dim]``."""
+
+    def states_of(self, observations: Tensor) -> Tensor:
+        """Return states ``[B, state_dim]`` that look like observations ``[B, observation_dim]``.
+
+        Raises:
+            UserError: where observations do not show the state.
+        """
+        raise UserError(f"observations of {type(self).__name__.removesuffix('VectorEnv')} do not show its state")
 
     @classmethod
     def single(cls, render_mode: str | None = None, **kwargs: Any) -> SingleTorchEnv:

@@ -96,9 +96,10 @@ def fit_ensemble(
         ``held_out_pairs``.
 
     Raises:
-        UserError: when there are too few pairs, or a member's loss is no longer a number.
+        UserError: when there are too few pairs, some have no label, or a member's loss is no longer a number.
     """
     config = config or FitConfig()
+    preferences.check_labelled()
     device = ensemble.mean.device
     inputs, labels = preferences.inputs.to(device), preferences.labels.to(device)
     if inputs.shape[-1] != ensemble.inputs.mean.shape[0]:

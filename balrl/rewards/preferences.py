@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ class Preferences:
     Attributes:
         observations: ``[P, 2, H, observation_dim]`` float32.
         actions: ``[P, 2, H, action_dim]`` float32, in [-1, 1].
-        labels: ``[P]`` float32: the probability that the second segment is preferred; 1, 0, and ½ where both are equal.
+        labels: ``[P]`` float32: the probability that the second segment is preferred; 1, 0, and ½ where both are equal;
+            NaN where nobody has been asked yet.
         env_id: the task that they are of, if known.
         notes: where segments and labels come from, plain JSON types.
 
@@ -44,7 +46,7 @@ class Preferences:
                 raise UserError(
                     f"preferences: {name} has shape {shape}, expected [pairs, 2, steps, width] with {wanted}"
                 )
-        if self.labels.dim() != 1 or not bool(((self.labels >= 0) & (self.labels <= 1)).all()):
+        if self.labels.dim() != 1 or bool(((self.labels < 0) | (self.labels > 1)).any()):
             raise UserError("preferences: labels must be probabilities, one per pair")
 
     def __len__(self) -> int:
@@ -54,6 +56,23 @@ class Preferences:
     def steps(self) -> int:
         """H, of every segment."""
         return self.observations.shape[2]
+
+    @property
+    def digest(self) -> str:
+        """Tells whether two hold the same pairs, whatever their labels."""
+        digest = hashlib.blake2b(digest_size=8)
+        for values in (self.observations, self.actions):
+            digest.update(values.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def check_labelled(self) -> None:
+        """Raise a `UserError` where pairs have no label yet."""
+        missing = int(self.labels.isnan().sum())
+        if missing:
+            raise UserError(
+                f"{missing:,} of {len(self):,} pairs have no label yet: film them with 'balrl reward film', label "
+                "them, and write the labels with 'balrl reward label'"
+            )
 
     @property
     def inputs(self) -> Tensor:

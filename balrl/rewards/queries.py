@@ -45,6 +45,10 @@ class Segments(NamedTuple):
     rewards: Tensor
 
 
+def _unlabelled(count: int) -> tuple[Tensor, Tensor]:
+    return torch.full((count,), torch.nan), torch.ones(count, dtype=torch.bool)
+
+
 def segment_starts(dataset: Dataset, steps: int) -> Tensor:
     """Return every row from which `steps` rows of one episode follow, itself included.
 
@@ -73,7 +77,7 @@ def cut(dataset: Dataset, spaces: SpaceAdapter, starts: Tensor, steps: int) -> S
 def ask(
     dataset: Dataset,
     spaces: SpaceAdapter,
-    teacher: Teacher,
+    teacher: Teacher | None,
     pairs: int,
     steps: int,
     seed: int = 0,
@@ -86,7 +90,7 @@ def ask(
     Args:
         dataset: with true rewards.
         spaces: of its task.
-        teacher: labels the pairs; those that it skips are replaced.
+        teacher: labels the pairs; those that it skips are replaced. None: they are for a person to label.
         pairs: how many.
         steps: H, of each segment.
         seed: of the pairs and the teacher's faults.
@@ -121,7 +125,7 @@ def ask(
             with torch.no_grad():
                 chosen = score(predicted_preferences(ensemble, inputs)).topk(missing).indices.cpu()
             segments = Segments(*(x[chosen] for x in segments))
-        labels, kept = teacher.label(segments.rewards, generator, scale)
+        labels, kept = teacher.label(segments.rewards, generator, scale) if teacher else _unlabelled(len(segments[0]))
         made = Preferences(segments.observations, segments.actions, labels, dataset.env_id)
         found.append(made.take(kept))
         missing -= len(found[-1])
@@ -129,7 +133,7 @@ def ask(
             break
     else:
         raise UserError(f"the teacher skipped all but {pairs - missing} of {pairs} pairs; lower its threshold 'skip'")
-    notes = {"data": dataset.name, "strategy": strategy, "seed": seed, "teacher": vars(teacher)}
+    notes = {"data": dataset.name, "strategy": strategy, "seed": seed, "teacher": vars(teacher) if teacher else None}
     return Preferences(
         torch.cat([x.observations for x in found]),
         torch.cat([x.actions for x in found]),
