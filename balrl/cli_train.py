@@ -70,10 +70,10 @@ def run(arguments: Sequence[str]) -> int:
             if options.seeds or options.vary:
                 seeds = parse_seeds(options.seeds) if options.seeds else [config.seed]
                 members = member_configs(config, seeds, parse_vary(options.vary))
-                folder = options.run_dir or default_run_dir(config, f"{len(members)}-members")
+                folder = options.run_dir or default_run_dir(config, options.preset, f"{len(members)}-members")
                 results = list(train_population(members, folder, display).values())
             else:
-                results = [train(config, options.run_dir, display)]
+                results = [train(config, options.run_dir or default_run_dir(config, options.preset), display)]
     return _conclude(results)
 
 

@@ -55,7 +55,8 @@ def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Share
     from balrl.assemble import make_parts
 
     config.check_phases()
-    if _is_writable(path) and (path / "config.yaml").exists():
+    _check_writable(path)
+    if (path / "config.yaml").exists():
         raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
     return make_parts(config, display, shared=shared)
 
@@ -92,7 +93,7 @@ def reopen_run(
             f"'{path}' was started with {key} = {theirs!r}, you ask for {ours!r}: a run resumes with its own "
             "configuration; leave the setting out, or start a new run"
         )
-    _is_writable(path)
+    _check_writable(path)
     checkpoint, state = newest_readable(path, display.notice)
     summary_file = path / "summary.json"
     if state and state["progress"]["phase"] == "done" and summary_file.exists():
@@ -193,11 +194,14 @@ def stops_on_interrupt(*trainers: Trainer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def default_run_dir(config: TrainConfig, which: str | None = None) -> Path:
-    """Return ``runs/<agent>-<task>-s<seed>-<time>``, or with something else in the place of the seed."""
+def default_run_dir(config: TrainConfig, preset: str | None = None, which: str | None = None) -> Path:
+    """Return ``runs/<method>-<task>-s<seed>-<time>``, or with something else in the place of the seed.
+
+    The method is the preset's, or else the agent.
+    """
+    method = preset.partition("/")[0] if preset else config.agent.name
     task = config.env.rsplit("/", 1)[-1]
-    who = which or f"s{config.seed}"
-    return Path("runs") / f"{config.agent.name}-{task}-{who}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{method}-{task}-{which or f's{config.seed}'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def read_run_config(path: Path) -> TrainConfig:
@@ -226,8 +230,8 @@ def _start_tracker(
     return tracker
 
 
-def _is_writable(path: Path) -> bool:
-    """Return True; raise a `UserError` if the directory, or the nearest one above that exists, cannot be written to."""
+def _check_writable(path: Path) -> None:
+    """Raise a `UserError` if the directory, or the nearest one above that exists, cannot be written to."""
     try:
         nearest = path
         while not nearest.exists():
@@ -238,7 +242,6 @@ def _is_writable(path: Path) -> bool:
         raise UserError(f"cannot write to the run directory '{path}': '{nearest}' is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to the run directory '{path}': permission denied")
-    return True
 
 
 def _first_difference(ours: Any, theirs: Any, prefix: str = "") -> tuple[str, Any, Any]:
