@@ -260,6 +260,12 @@ def test_numbers_on_the_command_line_are_finite(capsys: pytest.CaptureFixture[st
 
 def test_runs_are_named_after_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    short = ["pretrain.updates=2", "evaluation.episodes=1", "tracking.wandb=off", "agent.hidden=[8]", "finetune.steps=0"]
+    short = [
+        "pretrain.updates=2",
+        "evaluation.episodes=1",
+        "tracking.wandb=off",
+        "agent.hidden=[8]",
+        "finetune.steps=0",
+    ]
     assert main(["train", "--preset", "famo2o-iql/point-maze", *short]) == 0
     assert [p.name.rpartition("-s0-")[0] for p in (tmp_path / "runs").iterdir()] == ["famo2o-iql-PointMaze-v0"]

@@ -21,7 +21,8 @@ class Teacher:
     5. **equal**: the label is ½ where ``|Σ r_1 − Σ r_2| < equal``.
 
     Attributes:
-        skip, equal: thresholds as fractions of ``mean episode return · H / T`` (`scale`); 0 switches them off.
+        skip, equal: thresholds as fractions of ``mean episode return · H / T`` (`scale`), of its size for `equal`; 0
+            switches them off.
         discount: γ in (0, 1].
         rationality: β > 0; None for a perfect teacher.
         flip: probability in [0, 1].
@@ -67,7 +68,7 @@ class Teacher:
             prefers = drawn[0] < torch.sigmoid(self.rationality * (second - first))
         labels = (prefers ^ (drawn[1] < self.flip)).double()
         if self.equal:
-            labels = torch.where((sums[:, 0] - sums[:, 1]).abs() < self.equal * scale, 0.5, labels)
+            labels = torch.where((sums[:, 0] - sums[:, 1]).abs() < self.equal * abs(scale), 0.5, labels)
         return labels.float(), kept
 
 

@@ -61,3 +61,9 @@ def test_thresholds_scale_with_the_task() -> None:
 def test_mistakes_are_explained(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=f"teacher: {next(iter(wrong))} is"):
         Teacher(**wrong)
+
+
+def test_pairs_are_equal_where_returns_are_negative_too() -> None:
+    rewards = torch.tensor([[[-1.0], [-1.1]], [[-1.0], [-2.0]]])
+    labels, _ = Teacher(equal=0.5).label(rewards, torch.Generator(), scale=-1.0)
+    assert labels.tolist() == [0.5, 0.0]
