@@ -19,6 +19,20 @@ class UserError(Exception):
     """
 
 
+def read_text(path: Path, what: str) -> str:
+    """Return a text file's contents.
+
+    Raises:
+        UserError: when there is no such file, or it is no text.
+    """
+    if not path.is_file():
+        raise UserError(f"no {what} at '{path}': no such file")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is no text: the {what} must be a file in UTF-8") from error
+
+
 def check_target(target: Path, suffixes: tuple[str, ...] = ()) -> Path:
     """Return a file to write; raise a `UserError` if it is a folder, its folder is missing, or its ending is wrong."""
     if target.is_dir():

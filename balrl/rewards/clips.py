@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from balrl.errors import UserError, did_you_mean
+from balrl.errors import UserError, did_you_mean, read_text
 from balrl.rewards.preferences import Preferences
 from balrl.video import FRAMES_PER_SECOND
 
@@ -78,27 +78,23 @@ def read_labels(path: Path, preferences: Preferences) -> Preferences:
     Raises:
         UserError: naming the line that is not as expected; when no pair is left; when the labels are another file's.
     """
-    if not path.is_file():
-        raise UserError(f"no labels at '{path}': no such file")
+    rows = csv.DictReader(read_text(path, "labels").splitlines())
     labels = torch.full((len(preferences),), torch.nan)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {"pair", "preferred"} <= set(rows.fieldnames or ()):
-            raise UserError(f"'{path}' has the columns {rows.fieldnames or []}, expected 'pair' and 'preferred'")
-        for row in rows:
-            where = f"'{path}' line {rows.line_num}"
-            if row.get("of") not in (None, "", preferences.digest):
-                raise UserError(f"{where}: these labels are of other pairs")
-            number, answer = (row["pair"] or "").strip(), (row["preferred"] or "").strip().lower()
-            if not (number.isdecimal() and int(number) < len(labels)):
-                raise UserError(f"{where}: pair is '{number}', expected a number from 0 to {len(labels) - 1}")
-            if answer not in ANSWERS:
-                raise UserError(
-                    f"{where}: preferred is '{answer}'{did_you_mean(answer, ANSWERS)}, expected one of "
-                    f"{', '.join(ANSWERS)}"
-                )
-            label = ANSWERS[answer]
-            labels[int(number)] = torch.nan if label is None else label
+    if not {"pair", "preferred"} <= set(rows.fieldnames or ()):
+        raise UserError(f"'{path}' has the columns {rows.fieldnames or []}, expected 'pair' and 'preferred'")
+    for row in rows:
+        where = f"'{path}' line {rows.line_num}"
+        if row.get("of") not in (None, "", preferences.digest):
+            raise UserError(f"{where}: these labels are of other pairs")
+        number, answer = (row["pair"] or "").strip(), (row["preferred"] or "").strip().lower()
+        if not (number.isdecimal() and int(number) < len(labels)):
+            raise UserError(f"{where}: pair is '{number}', expected a number from 0 to {len(labels) - 1}")
+        if answer not in ANSWERS:
+            raise UserError(
+                f"{where}: preferred is '{answer}'{did_you_mean(answer, ANSWERS)}, expected one of {', '.join(ANSWERS)}"
+            )
+        label = ANSWERS[answer]
+        labels[int(number)] = torch.nan if label is None else label
     known = ~labels.isnan()
     if not known.any():
         raise UserError(f"'{path}' labels no pair")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from balrl.errors import UserError
+from balrl.errors import UserError, read_text
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
 from balrl.rewards.objectives import check_members, conservative
 
@@ -109,14 +109,18 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet as parquet
+            from pyarrow import ArrowException
         except ModuleNotFoundError as error:
             raise UserError("Parquet files need pyarrow: pip install 'balrl[parquet]', or give JSONL") from error
-        return list(parquet.read_table(path).to_pylist())
+        try:
+            return list(parquet.read_table(path).to_pylist())
+        except (ArrowException, OSError) as error:
+            raise UserError(f"'{path}' is not a Parquet file: {str(error).splitlines()[0]}") from error
     return list(_json_lines(path))
 
 
 def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "pool").splitlines(), 1):
         if not line.strip():
             continue
         try:

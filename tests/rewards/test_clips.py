@@ -108,6 +108,9 @@ def test_mistakes_in_labels_name_the_line(tmp_path: Path, text: str, message: st
 def test_missing_labels(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_labels(tmp_path / "l.csv", unlabelled())
+    (tmp_path / "l.csv").write_bytes(b"\x90\x00")
+    with pytest.raises(UserError, match="is no text: the labels must be a file in UTF-8"):
+        read_labels(tmp_path / "l.csv", unlabelled())
     with pytest.raises(UserError, match="4 of 4 pairs have no label yet"):
         fit_ensemble(RewardEnsemble(3, 1), unlabelled())
 

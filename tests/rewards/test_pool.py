@@ -102,6 +102,16 @@ def test_other_mistakes_are_explained(tmp_path: Path) -> None:
         read_pool(tmp_path / "c.jsonl")
     with pytest.raises(UserError, match="no such file"):
         read_pool(tmp_path / "d.jsonl")
+    (tmp_path / "e.jsonl").write_bytes(b"\x90")
+    with pytest.raises(UserError, match="must be a file in UTF-8"):
+        read_pool(tmp_path / "e.jsonl")
+
+
+def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs the extra `parquet`")
+    (tmp_path / "a.parquet").write_bytes(b"\x90")
+    with pytest.raises(UserError, match="is not a Parquet file"):
+        read_pool(tmp_path / "a.parquet")
 
 
 def test_powers_of_two_end_at_the_pool() -> None:
