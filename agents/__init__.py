@@ -17,7 +17,7 @@ from balrl.agents.config import (
 )
 
 if TYPE_CHECKING:
-    from balrl.agents.base import Agent
+    from balrl.agent import Agent
     from balrl.agents.bc import BC
     from balrl.agents.calql import CalQL
     from balrl.agents.cql import CQL
@@ -43,10 +43,12 @@ __all__ = [
     "StateAdaptiveBalance",
 ]
 
-_MODULES = {"Agent": "base", "BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "PPO": "ppo", "SAC": "sac"}
+_MODULES = {"BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "PPO": "ppo", "SAC": "sac"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Agent":
+        return import_module("balrl.agent").Agent
     if name in _MODULES:
         return getattr(import_module(f"balrl.agents.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'balrl.agents' has no attribute '{name}'; it has {__all__}")

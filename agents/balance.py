@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
-from balrl.agents.optim import Learner, adam, descend
 from balrl.networks import MLP, Linear, sinusoidal_embedding
+from balrl.optim import Learner, adam, descend
 from balrl.policies import normal_log_prob, tanh_log_det
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 Improvement = Callable[[Tensor], Tensor]
 """Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""

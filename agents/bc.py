@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from balrl.agents.base import Agent
+from balrl.agent import Agent
 from balrl.agents.config import BCConfig
-from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
+from balrl.execution.tracing import Metrics
+from balrl.optim import adam, descend
 from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
-from balrl.tracing import Metrics
 
 
 class BC(Agent):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from balrl.agents.base import Phase
+from balrl.agent import Phase
 from balrl.agents.config import CalQLConfig
 from balrl.agents.cql import CQL
 from balrl.batch import Batch

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agents.config import CQLConfig
-from balrl.agents.optim import adam, descend, in_blocks
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
-from balrl.tracing import Metrics
+from balrl.execution.tracing import Metrics
+from balrl.optim import adam, descend, in_blocks
 
 MAX_ALPHA = 1e6
 CACHED = 2048

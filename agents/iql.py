@@ -8,14 +8,14 @@ import math
 import torch
 from torch import Tensor
 
+from balrl.agent import Agent
 from balrl.agents.balance import make_balance
-from balrl.agents.base import Agent
 from balrl.agents.config import IQLConfig
-from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
+from balrl.execution.tracing import Metrics
 from balrl.networks import QEnsemble, Value, polyak_update
+from balrl.optim import adam, descend
 from balrl.policies import GaussianPolicy
-from balrl.tracing import Metrics
 
 
 class IQL(Agent):

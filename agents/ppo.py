@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from balrl.agents.base import Agent, Phase
+from balrl.agent import Agent, Phase
 from balrl.agents.config import PPOConfig
-from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
 from balrl.config import Config
+from balrl.execution.tracing import Metrics
 from balrl.networks import Normalizer, RunningMoments, Value
+from balrl.on_policy import Rollouts
+from balrl.optim import adam, descend
 from balrl.policies import GaussianPolicy, TanhGaussianPolicy, normal_entropy
 from balrl.returns import generalized_advantages
-from balrl.rollouts import Rollouts
-from balrl.tracing import Metrics
 
 ADAPTATION, LARGEST_ERROR = 0.1, 0.2
 """How fast a coefficient adapts, and the largest relative error that it adapts to (arXiv 1909.08593, section 2.2)."""

@@ -9,15 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from balrl.agent import Agent
 from balrl.agents.balance import make_balance
-from balrl.agents.base import Agent
 from balrl.agents.config import SACConfig, SoftActorCriticConfig
-from balrl.agents.optim import adam, descend
 from balrl.batch import Batch
 from balrl.config import Config
+from balrl.execution.tracing import Metrics
 from balrl.networks import QEnsemble, polyak_update
+from balrl.optim import adam, descend
 from balrl.policies import GaussianPolicy, TanhGaussianPolicy
-from balrl.tracing import Metrics
 
 
 class SAC(Agent):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balrl.api import evaluate, load_agent, record_video, resume, resume_population, train, train_population
-    from balrl.build import load_dataset
-    from balrl.members import member_configs
-    from balrl.presets import TrainConfig, load_config
-    from balrl.runs import RunResult
+    from balrl.run.directory import RunResult
+    from balrl.run.members import member_configs
+    from balrl.run.presets import TrainConfig, load_config
+    from balrl.run.registry import load_dataset
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
     "train_population",
 ]
 _HOME = {
-    "RunResult": "runs",
-    "TrainConfig": "presets",
-    "load_config": "presets",
-    "load_dataset": "build",
-    "member_configs": "members",
+    "RunResult": "run.directory",
+    "TrainConfig": "run.presets",
+    "load_config": "run.presets",
+    "load_dataset": "run.registry",
+    "member_configs": "run.members",
 }
 
 _ROOT = Path(__file__).resolve().parent.parent

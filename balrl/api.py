@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.build import make_agent, make_drawn_env, make_env, reference_of, resolve_device
-from balrl.display import Display, MemberDisplay, SilentDisplay
 from balrl.errors import UserError, check_target
-from balrl.presets import TrainConfig
-from balrl.runs import (
+from balrl.run.directory import (
     RunResult,
     default_run_dir,
     member_dirs,
@@ -21,12 +18,15 @@ from balrl.runs import (
     start_run,
     stops_on_interrupt,
 )
+from balrl.run.presets import TrainConfig
+from balrl.run.registry import make_agent, make_drawn_env, make_env, reference_of, resolve_device
+from balrl.watch.display import Display, MemberDisplay, SilentDisplay
 
 if TYPE_CHECKING:
     import gymnasium as gym
     import torch
 
-    from balrl.agents.base import Agent
+    from balrl.agent import Agent
     from balrl.evaluation import Evaluation
 
 

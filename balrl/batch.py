@@ -27,7 +27,7 @@ class Batch(NamedTuple):
         mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
         next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
-            comes from `balrl.rollouts.Rollouts`.
+            comes from `balrl.on_policy.Rollouts`.
     """
 
     observations: Tensor

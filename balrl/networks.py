@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from balrl.stacks import rows, stacked
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
+from balrl.vmap import rows, stacked
 
 ORTHOGONAL_GAIN = math.sqrt(2.0)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from balrl.networks import MLP, Linear
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

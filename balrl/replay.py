@@ -12,7 +12,7 @@ from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.errors import UserError
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 SCALARS = ("rewards", "terminated", "mc_returns")
 RELABELLED = 65_536

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from balrl.bench import BATCH, ROWS, Subject, per_second
-from balrl.build import resolve_device
-from balrl.population import Population
-from balrl.tracing import Metrics
-from balrl.updates import choose_updates
+from balrl.bench.updates import BATCH, ROWS, Subject, per_second
+from balrl.execution.population import Population
+from balrl.execution.tracing import Metrics
+from balrl.execution.updates import choose_updates
+from balrl.run.registry import resolve_device
 
 
 def compare(kind: str, members: int, device: torch.device, rounds: int, seconds: float) -> dict[str, object]:

@@ -26,10 +26,10 @@ from balrl.agents import IQL, IQLConfig
 from balrl.batch import Batch
 from balrl.data.d4rl import load_d4rl
 from balrl.data.prepare import RewardTransform, to_replay
-from balrl.mapped import Prefetcher, mapped_storage
+from balrl.disk import Prefetcher, mapped_storage
+from balrl.execution.tracing import trace
+from balrl.random_stream import RandomStream, random_words
 from balrl.replay import ReplayBuffer
-from balrl.streams import RandomStream, random_words
-from balrl.tracing import trace
 
 OBSERVATION_DIM, ACTION_DIM, BATCH = 17, 6, 256
 

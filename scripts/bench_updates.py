@@ -135,7 +135,7 @@ def work(kind: str, mode: str, threads: int) -> None:
     elif kind == "sac-online":
         run, flops = _online(mode), 0
     else:
-        from balrl.bench import Floor, Subject
+        from balrl.bench.updates import Floor, Subject
 
         subject = Floor() if kind == "floor" else Subject(kind, mode)
         run, flops = subject.run, subject.flops()
@@ -157,8 +157,8 @@ def work(kind: str, mode: str, threads: int) -> None:
 def _online(mode: str):  # type: ignore[no-untyped-def]
     """Return steps of SAC in HalfCheetah-v5 as `balrl train` takes them: act, step, store, update."""
     from balrl import load_config
-    from balrl.display import SilentDisplay
-    from balrl.runs import prepare_run, start_run
+    from balrl.run.directory import prepare_run, start_run
+    from balrl.watch.display import SilentDisplay
 
     settings = {"warmup.steps": "1000", "finetune.steps": "100000000", "tracking.wandb": "off", "compile": mode}
     folder = Path(tempfile.mkdtemp())

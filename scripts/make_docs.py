@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from balrl.agents.config import AgentConfig, BalanceConfig
-from balrl.presets import TrainConfig, preset_names
+from balrl.run.presets import TrainConfig, preset_names
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 INTRODUCTION = """# Configuration

@@ -61,5 +61,5 @@ def train_or_resume(path: Path, preset: str, settings: Mapping[str, str]) -> int
         arguments = ["--preset", preset, "--run-dir", str(path), *(f"{key}={value}" for key, value in settings.items())]
     path.mkdir(parents=True, exist_ok=True)
     with (path / "log.txt").open("a") as log:
-        command = [sys.executable, "-m", "balrl.cli", "train", *arguments]
+        command = [sys.executable, "-m", "balrl", "train", *arguments]
         return subprocess.run(command, stdout=log, stderr=log, check=False).returncode

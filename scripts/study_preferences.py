@@ -58,9 +58,9 @@ def plan(protocol: dict[str, Any], full: bool) -> list[Job]:
 
 def relabelled(job: Job, protocol: dict[str, Any], data: Path, out: Path) -> tuple[Path, dict[str, Any]]:
     """Return a job's data and how good its ensemble is; both are made where they are not there yet."""
-    from balrl.build import load_dataset, make_env
     from balrl.data.writer import save_d4rl
     from balrl.rewards import FitConfig, LearnedReward, RewardEnsemble, Teacher, ask, fit_ensemble, quality
+    from balrl.run.registry import load_dataset, make_env
     from balrl.spaces import SpaceAdapter
 
     folder = out / job.learned_from

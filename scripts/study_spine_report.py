@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from study_jobs import cell, finished_summary, write_between_marks
 
 from balrl.api import load_agent
-from balrl.build import load_dataset
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
 from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
+from balrl.run.registry import load_dataset
 
 Result = dict[str, Any]
 Runs = dict[tuple[str, str, str], list[Result]]

@@ -12,7 +12,7 @@ from study_jobs import cell, finished_summary, write_between_marks
 
 from balrl.report.curves import COLORS
 from balrl.report.switch import switch_report
-from balrl.tracking import read_metrics
+from balrl.watch.tracking import read_metrics
 
 Result = dict[str, Any]
 

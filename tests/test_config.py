@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
 from balrl.config import field_names, override
 from balrl.errors import UserError
-from balrl.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
+from balrl.run.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
 
 DOMAINS = ("point-maze", "locomotion", "adroit", "antmaze", "kitchen")
 NEEDED = {"dataset": "some-file.hdf5"}

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from balrl.presets import preset_names
+from balrl.run.presets import preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 

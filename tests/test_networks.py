@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balrl.networks import MLP, Normalizer, QEnsemble, Value, polyak_update, sinusoidal_embedding
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 
 def test_one_network_equals_the_formula() -> None:

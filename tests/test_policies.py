@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 STREAM = RandomStream(0)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from balrl.batch import Batch
 from balrl.errors import UserError
+from balrl.random_stream import RandomStream
 from balrl.replay import MixedReplay, ReplayBuffer, free_memory
-from balrl.streams import RandomStream
 from tests.conftest import random_batch
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from balrl.batch import Batch
 from balrl.envs import PointMazeVectorEnv
 from balrl.rollout import Collector, Step
+from tests.execution.test_updates import NoHost
 from tests.scripted_env import SCRIPT, ScriptedEnv
-from tests.test_updates import NoHost
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED]
 

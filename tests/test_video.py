@@ -12,7 +12,7 @@ from PIL import Image
 
 import balrl
 from balrl.agents import BC
-from balrl.cli import main
+from balrl.cli.main import main
 from balrl.envs import PointMazeVectorEnv
 from balrl.errors import UserError
 from balrl.video import film_episode, write_gif

@@ -10,7 +10,7 @@ from typing import Any
 
 from balrl.errors import UserError
 from balrl.plain_yaml import parse_yaml
-from balrl.tracking import read_metrics
+from balrl.watch.tracking import read_metrics
 
 IRRELEVANT = ("seed", "device", "compile", "threads", "tracking", "checkpoint", "evaluation", "instruments")
 """Settings that do not make two runs different methods."""

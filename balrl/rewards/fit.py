@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from balrl.errors import UserError
+from balrl.random_stream import RandomStream
 from balrl.rewards.calibration import accuracy, reliability
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.objectives import check_members
 from balrl.rewards.preferences import Preferences
-from balrl.streams import RandomStream
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from balrl.config import RewardConfig
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
+from balrl.on_policy import Rollouts
 from balrl.replay import ReplayBuffer
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.fit import FitConfig, fit_ensemble
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
-from balrl.rewards.recording import Recording
+from balrl.rewards.recent import Recording
 from balrl.rewards.reward import LearnedReward
 from balrl.rewards.teacher import Teacher
-from balrl.rollouts import Rollouts
 from balrl.spaces import SpaceAdapter
 
 FIT = ("learning_rate", "batch_size", "epochs", "patience", "l2", "held_out", "bootstrap")

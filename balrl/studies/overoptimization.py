@@ -13,12 +13,12 @@ import torch
 from balrl.agents.config import PPOConfig
 from balrl.agents.ppo import PPO
 from balrl.data.prepare import RewardTransform
-from balrl.interaction import Interaction
+from balrl.on_policy import Rollouts
 from balrl.replay import ReplayBuffer
 from balrl.rewards import FitConfig, LearnedReward, Preferences, RewardEnsemble, Teacher, fit_ensemble
 from balrl.rewards.pool import Pool, powers_of_two
 from balrl.rollout import Collector
-from balrl.rollouts import Rollouts
+from balrl.run.interaction import Interaction
 from balrl.studies.config import StudyConfig
 from balrl.studies.trajectories import make_worlds, roll
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from balrl.build import make_env
 from balrl.envs import TorchVectorEnv
 from balrl.errors import UserError
 from balrl.rollout import Collector
+from balrl.run.registry import make_env
 
 if TYPE_CHECKING:
-    from balrl.agents.base import Agent
+    from balrl.agent import Agent
     from balrl.studies.config import StudyConfig
 
 

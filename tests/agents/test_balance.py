@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from balrl.agents.balance import BalanceModel, ConstantBalance, make_balance
 from balrl.agents.config import FixedBalance, IQLConfig, StateAdaptiveBalance
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 
 STREAM = RandomStream(0)
 

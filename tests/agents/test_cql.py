@@ -11,7 +11,7 @@ import torch
 
 from balrl.agents import CQL, SAC, CQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
-from balrl.streams import RandomStream
+from balrl.random_stream import RandomStream
 from tests.agents import reference
 from tests.conftest import random_batch
 

@@ -11,8 +11,8 @@ import torch
 
 from balrl.agents import IQL, PPO, IQLConfig, PPOConfig
 from balrl.errors import UserError
+from balrl.on_policy import Rollouts
 from balrl.policies import GaussianPolicy
-from balrl.rollouts import Rollouts
 from tests.agents.reference import mlp, state_value, value_of
 from tests.conftest import random_batch
 

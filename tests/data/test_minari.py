@@ -7,10 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from balrl.build import load_dataset
 from balrl.data.minari import load_minari, save_minari
 from balrl.envs.robotics import observation_adapter
 from balrl.errors import UserError
+from balrl.run.registry import load_dataset
 from tests.conftest import make_dataset
 
 minari = pytest.importorskip("minari", reason="Minari is not installed")

@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from balrl.build import make_env
 from balrl.envs.gymnasium_env import ResumableSyncVectorEnv
+from balrl.run.registry import make_env
 
 TASKS = ["Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "AdroitHandDoor-v1"]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import balrl.envs  # noqa: F401
-from balrl.build import make_drawn_env, make_env
 from balrl.envs.observed import draw_observations, drawing_task
 from balrl.errors import UserError
+from balrl.run.registry import make_drawn_env, make_env
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "MountainCarContinuous-v0", "CartPoleSwingUp-v0", "PointMaze-v0"])

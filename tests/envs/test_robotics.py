@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from balrl.build import make_agent, make_env
 from balrl.envs.robotics import observation_adapter, with_position
-from balrl.presets import load_config, preset_names
+from balrl.run.presets import load_config, preset_names
+from balrl.run.registry import make_agent, make_env
 from balrl.spaces import SpaceAdapter
 from tests.conftest import random_batch
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from balrl.envs import PendulumVectorEnv, PointMazeVectorEnv
 from balrl.envs.wrappers import NormalizeObservations, RunningMoments, ScaleRewards
 from balrl.rollout import Collector
-from tests.test_updates import NoHost
+from tests.execution.test_updates import NoHost
 
 
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5), offset=st.sampled_from([0.0, 1e6]))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from balrl.errors import UserError
-from balrl.presets import dump_config, load_config
 from balrl.report.runs import labels, read_runs
+from balrl.run.presets import dump_config, load_config
 
 
 def write_run(path: Path, scores: list[float], records: list[dict[str, Any]] | None = None, **settings: str) -> Path:

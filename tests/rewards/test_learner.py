@@ -11,13 +11,13 @@ import torch
 
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
-from balrl.display import SilentDisplay
 from balrl.errors import UserError
-from balrl.presets import TrainConfig
 from balrl.rewards import Preferences, RewardEnsemble
-from balrl.runs import prepare_run, start_run
-from balrl.tracking import read_metrics
-from tests.test_trainer import SMALL, Interrupt, Listening, final_state
+from balrl.run.directory import prepare_run, start_run
+from balrl.run.presets import TrainConfig
+from balrl.watch.display import SilentDisplay
+from balrl.watch.tracking import read_metrics
+from tests.run.test_trainer import SMALL, Interrupt, Listening, final_state
 
 LEARNED = {
     **SMALL,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from balrl.build import make_env
 from balrl.envs.mujoco.env import MujocoVectorEnv
 from balrl.envs.robotics import register_robotics
 from balrl.errors import UserError
 from balrl.rollout import Collector
+from balrl.run.registry import make_env
 
 pytest.importorskip("mujoco_warp", reason="the extra 'warp' is not installed")
 pytest.importorskip("gymnasium_robotics", reason="gymnasium-robotics is not installed")

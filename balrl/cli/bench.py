@@ -1,0 +1,101 @@
+"""The verb that measures: bench."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from balrl.cli.arguments import duration, positive
+from balrl.errors import UserError, did_you_mean
+
+
+def add_bench_verbs(verbs: Any) -> None:
+    """Add ``balrl bench`` to the command line's verbs."""
+    bench = verbs.add_parser("bench", help="measure the speed of this machine").add_subparsers(
+        dest="action", required=True, metavar="WHAT"
+    )
+    update = bench.add_parser("update", help="updates per second, as written and compiled or captured")
+    update.add_argument("kinds", nargs="*", metavar="KIND", help="iql, famo2o-iql, sac, redq-10, cql; default: all")
+    update.add_argument("--seconds", type=duration, default=1.0, help="of each turn; default: 1")
+    update.add_argument("--rounds", type=positive, default=5, help="turns of each; default: 5")
+    update.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
+    update.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    update.set_defaults(run=_update)
+    envs = bench.add_parser("envs", help="environment steps per second, alone and with a policy")
+    envs.add_argument("envs", nargs="*", metavar="ENV", help="Gymnasium ids; default: balrl's own that can run here")
+    envs.add_argument("--num-envs", type=positive, nargs="+", default=[16, 256], help="worlds; default: 16 256")
+    envs.add_argument("--seconds", type=duration, default=1.0, help="of each measurement; default: 1")
+    envs.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
+    envs.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    envs.set_defaults(run=_envs)
+
+
+def _update(options: argparse.Namespace, _: list[str]) -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from balrl.bench.updates import KINDS, bench_updates
+    from balrl.run.registry import resolve_device
+
+    for kind in options.kinds:
+        if kind not in KINDS:
+            raise UserError(f"no kind '{kind}'{did_you_mean(kind, KINDS)}; kinds: {', '.join(KINDS)}")
+    device = resolve_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console()
+    table = Table("update", "as written", "fastest", "spread", "ratio", "of floor", "first call")
+    notices = []
+    with console.status("compiling and measuring") as status:
+        for line in bench_updates(options.kinds or list(KINDS), device, options.seconds, options.rounds):
+            status.update(f"measured {line.kind}")
+            table.add_row(
+                line.kind,
+                f"{line.written:.1f}/s",
+                f"{line.fastest:.1f}/s",
+                f"{line.low:.1f}–{line.high:.1f}",
+                f"{line.fastest / line.written:.2f}×",
+                f"{line.of_floor:.0%}",
+                f"{line.first_call:.0f} s",
+            )
+            notices += [n for n in line.notices if "uncompiled" in n]
+    console.print(table)
+    console.print(
+        f"{_where(device)}, torch {torch.__version__}; batch 256, 17 observations, 6 actions, 2 hidden layers of 256"
+    )
+    console.print("redq-10: 10 critics, 4 critic updates and one of the policy count as one; floor: 256³ products")
+    for notice in dict.fromkeys(notices):
+        console.print(notice, style="yellow")
+
+
+def _envs(options: argparse.Namespace, _: list[str]) -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from balrl.bench.envs import bench_envs, own_envs
+    from balrl.run.registry import resolve_device
+
+    device = resolve_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    default = own_envs()
+    console = Console()
+    names = ("environment", "engine", "worlds", "random", "2 × 256 policy")
+    table = Table(*(Column(name, no_wrap=True) for name in names))
+    with console.status("measuring; MuJoCo Warp compiles its kernels the first time, which takes minutes") as status:
+        for line in bench_envs(options.envs or default, options.num_envs, device, options.seconds):
+            status.update(f"measured {line.env}")
+            table.add_row(line.env, line.engine, f"{line.num_envs:,}", f"{line.random:,.0f}/s", f"{line.policy:,.0f}/s")
+    console.print(table)
+    console.print(f"{_where(device)}; steps of all worlds together, random actions or a policy's")
+    if "balrl/Hopper-v5" not in default:
+        console.print("MuJoCo tasks on the device need: pip install 'balrl[warp]'", style="yellow")
+
+
+def _where(device: Any) -> str:
+    import torch
+
+    machine = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return f"{machine}, torch {torch.__version__}"

@@ -1,0 +1,113 @@
+"""The verbs that look at runs: evaluate, plot, compare, export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from balrl.cli.arguments import non_negative, number, positive
+from balrl.errors import UserError, check_target
+
+
+def add_run_verbs(verbs: Any) -> None:
+    """Add the verbs of this module to the command line's."""
+    evaluate = verbs.add_parser("evaluate", help="score a run's or a checkpoint's policy")
+    evaluate.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
+    evaluate.add_argument("--env", help="Gymnasium id; default: the run's own task")
+    evaluate.add_argument("--episodes", type=positive, default=20, help="default: 20")
+    evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
+    evaluate.add_argument("--video", type=Path, metavar="FILE.gif", help="also film one episode")
+    evaluate.set_defaults(run=_evaluate)
+
+    plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
+    plot.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    plot.add_argument("--out", type=Path, help="default: RUN/switch.png, or switch.png for several")
+    plot.set_defaults(run=_plot)
+
+    compare = verbs.add_parser("compare", help="compare methods over seeds: IQM, intervals, probability of improvement")
+    compare.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run, or a folder of runs")
+    compare.add_argument(
+        "--metric", choices=("final", "best", "drop", "regret"), default="final", help="default: final"
+    )
+    compare.add_argument("--out", type=Path, help="of the picture; default: compare.png")
+    compare.set_defaults(run=_compare)
+
+    export = verbs.add_parser("export", help="write a SAC, CQL, Cal-QL or WSRL policy for stable-baselines3")
+    export.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
+    export.add_argument("out", metavar="OUT.zip", type=Path)
+    export.set_defaults(run=_export)
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+
+    from balrl.api import evaluate, record_video
+    from balrl.report.tables import evaluation_table
+
+    if options.video is not None:
+        check_target(options.video, (".gif",))
+
+    result = evaluate(
+        options.path,
+        options.env,
+        episodes=options.episodes,
+        seed=options.seed,
+        device=options.device,
+        balance=options.balance,
+    )
+    Console().print(evaluation_table(result))
+    if options.video is not None:
+        task = {"env_id": options.env, "seed": options.seed, "device": options.device, "balance": options.balance}
+        steps = record_video(options.path, options.video, **task)
+        print(f"wrote {options.video}: {steps} steps")
+
+
+def _plot(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.report.runs import labels, read_runs
+    from balrl.report.switch_plot import draw_switch
+
+    runs = read_runs(options.runs)
+    named = {}
+    for method, group in labels(runs).items():
+        for run in group:
+            name = f"{method}, seed {run.config['seed']}" if len(runs) > 1 else method
+            named[name if name not in named else f"{name} ({run.path.name})"] = run
+    default = runs[0].path / "switch.png" if len(runs) == 1 else Path("switch.png")
+    target = check_target(options.out or default, (".png",))
+    tasks = ", ".join(dict.fromkeys(run.task for run in runs))
+    draw_switch(named, target, tasks)
+    print(f"wrote {target}")
+
+
+def _compare(options: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+
+    from balrl.report.compare import compare, comparison_table, draw_comparison, on_shared_tasks
+    from balrl.report.runs import labels, read_runs
+
+    target = check_target(options.out or Path("compare.png"), (".png",))
+    groups = labels(read_runs(options.runs))
+    if len(groups) < 2:
+        raise UserError(f"these runs are all of one method ({next(iter(groups))}); give runs of at least two")
+    groups = on_shared_tasks(groups)
+    rows = compare(groups, options.metric)
+    lengths = {run.evaluations[-1]["env_steps"] for runs in groups.values() for run in runs}
+    if len(lengths) > 1:
+        print(f"note: the runs end after {min(lengths):,} to {max(lengths):,} environment steps")
+    for run in (run for runs in groups.values() for run in runs if not run.finished):
+        print(f"note: '{run.path}' is not finished; its score so far is in the table")
+    Console().print(comparison_table(rows, options.metric))
+    draw_comparison(groups, rows, options.metric, target)
+    print(f"wrote {target}")
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.api import load_agent
+    from balrl.run.sb3 import write_sac_zip
+
+    for line in write_sac_zip(load_agent(options.path, "cpu"), options.out):
+        print(line)
+    print(f"wrote {options.out}; load it with stable_baselines3.SAC.load")

@@ -1,0 +1,95 @@
+"""Optimisers: their moments, and steps that touch only their own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from balrl.vmap import stacked, unstacked
+
+
+class Learner(nn.Module):
+    """A module with optimisers of its own parameters, whose moments are moved and cast with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizers: dict[str, torch.optim.Adam] = {}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        for optimizer in self.optimizers.values():
+            for slots in optimizer.state.values():
+                slots.update({key: fn(value) for key, value in slots.items()})
+                slots["step"] = slots["step"].float()  # the fused kernels' type, whatever the parameters are cast to
+        return self
+
+
+def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bool = False) -> torch.optim.Adam:
+    """Return Adam (arXiv 1412.6980) in torch's fused form, its moments there from the start, so that no step differs.
+
+    Args:
+        parameters: to be learned.
+        learning_rate: step size.
+        scheduled: keep the step size in a tensor, ``param_groups[0]["lr"]``, that an update can change.
+    """
+    owned = list(parameters)
+    device = owned[0].device
+    kind = torch.float64 if device.type == "cpu" else torch.float32  # the fused kernels' own
+    rate: Any = torch.tensor(learning_rate, dtype=kind, device=device) if scheduled else learning_rate
+    optimizer = torch.optim.Adam(owned, lr=rate, fused=True, capturable=device.type == "cuda")
+    for parameter in owned:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
+    """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own.
+
+    In a population each member's loss depends on its own row of the parameters only: their sum has every gradient.
+
+    Args:
+        max_norm: to which the gradient of all parameters together is scaled down; in one agent only.
+    """
+    parameters = optimizer.param_groups[0]["params"]
+    gradients = torch.autograd.grad(stacked(loss).sum(), parameters)
+    if max_norm is not None:
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        gradients = tuple(g * (max_norm / (norm + 1e-6)).clamp(max=1.0) for g in gradients)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, blocks: int, parameters: Sequence[Tensor]) -> Tensor:
+    """Return the mean of a loss over rows, computed and differentiated one block of rows after another.
+
+    Value and gradient are those of ``loss_of(slice(0, rows))``, but what is made on the way exists for one block at a
+    time, and can stay in a processor's cache. The result is linear in the parameters, with the gradient for its slope:
+    it can be used in a larger loss, and differentiated once.
+
+    Args:
+        loss_of: the mean loss ``[]`` over some rows.
+        rows: how many there are.
+        blocks: into how many parts they are cut, as equal as can be.
+        parameters: what the loss is differentiated by.
+    """
+    if blocks == 1:
+        return loss_of(slice(0, rows))
+    size = -(-rows // blocks)
+    losses, made = [], []
+    for start in range(0, rows, size):
+        block = slice(start, min(start + size, rows))
+        loss = loss_of(block) * ((block.stop - block.start) / rows)
+        losses.append(loss.detach())
+        made.append(torch.autograd.grad(stacked(loss).sum(), [stacked(p) for p in parameters]))
+    gradients = [reduce(torch.add, parts) for parts in zip(*made, strict=True)]
+    slope = reduce(torch.add, [(p * unstacked(g, p)).sum() for p, g in zip(parameters, gradients, strict=True)])
+    return reduce(torch.add, losses) + (slope - slope.detach())

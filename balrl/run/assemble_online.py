@@ -1,0 +1,95 @@
+"""Puts the online side of a run together: collector, replay or rollouts, and what fine-tuning draws from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from balrl.agent import Agent
+from balrl.agents.config import PPOConfig
+from balrl.data.prepare import RewardTransform
+from balrl.errors import UserError
+from balrl.on_policy import Rollouts
+from balrl.replay import MixedReplay, ReplayBuffer, Sampler
+from balrl.returns import MonteCarlo, RunningEpisodes
+from balrl.rewards.learner import RewardLearner
+from balrl.rollout import Collector
+from balrl.run.interaction import Interaction
+from balrl.run.presets import TrainConfig
+
+
+def make_online(
+    config: TrainConfig,
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    agent: Agent,
+    offline: ReplayBuffer | None,
+    rewards: RewardTransform,
+    returns: MonteCarlo,
+    learner: RewardLearner | None,
+) -> tuple[Interaction, Sampler]:
+    """Return what fills the online replay and what fine-tuning draws from.
+
+    Raises:
+        UserError: when replay, batch, agent and reward do not fit together.
+    """
+    retained = len(offline) if offline is not None and config.finetune.retain != "none" else 0
+    appended = retained if config.finetune.retain == "append" else 0
+    incoming = config.warmup.steps + config.finetune.steps + 2 * config.num_envs  # each phase can overshoot
+    capacity = min(config.replay.capacity, appended + incoming)
+    if capacity < max(appended, config.num_envs):
+        raise UserError(
+            f"replay.capacity is {config.replay.capacity:,}, expected at least "
+            f"{max(appended, config.num_envs):,} for the logged transitions to append and one step of every environment"
+        )
+    if config.finetune.steps and min(capacity, appended + incoming) + retained - appended < config.batch_size:
+        raise UserError(
+            f"batch_size is {config.batch_size:,}, the replay will never hold more than {capacity:,} transitions: "
+            "no update would be made"
+        )
+    fields = agent.fields_in("online")
+    if config.reward.online_every and "mc_returns" in fields:
+        raise UserError(
+            f"reward.online_every changes rewards in the replay, agent {config.agent.name} keeps Monte-Carlo returns "
+            "of them there: choose another agent, or leave it out"
+        )
+    rollouts = (
+        _make_rollouts(config.agent, config, env.num_envs, agent) if isinstance(config.agent, PPOConfig) else None
+    )
+    if rollouts is not None:
+        capacity = rollouts.steps * env.num_envs
+    replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
+    interaction = Interaction(
+        Collector(env, agent.device, config.seed),
+        replay,
+        rewards,
+        agent.stream,
+        RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
+        offline if appended else None,
+        config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
+        rollouts,
+        learner.reward if learner is not None else None,
+        learner.recording if learner is not None else None,
+    )
+    if config.finetune.retain == "ratio" and offline is not None:
+        return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
+    return interaction, replay
+
+
+def _make_rollouts(c: PPOConfig, config: TrainConfig, num_envs: int, agent: Agent) -> Rollouts:
+    """Return what an agent that learns from its present policy alone is given; refuse what it cannot use."""
+    for setting, found, expected in (
+        ("finetune.retain", config.finetune.retain, "none"),
+        ("finetune.utd_ratio", config.finetune.utd_ratio, 1.0),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{setting} is {found}, expected {expected}: agent {c.name} learns from its present policy's own steps"
+            )
+    if c.normalize_observations and (config.data.normalize_observations or config.init.checkpoint):
+        raise UserError(
+            "agent.normalize_observations would replace the statistics that the data or the checkpoint gives; "
+            "switch it off"
+        )
+    dims = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    return Rollouts(c.rollout_steps, num_envs, *dims, c.epochs, config.batch_size, agent.device)

@@ -1,0 +1,64 @@
+"""Which pictures a run gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from balrl.agent import Agent
+from balrl.agents.balance import BalanceModel
+from balrl.data.dataset import Array
+from balrl.envs import PointMazeVectorEnv
+from balrl.replay import ReplayBuffer
+from balrl.report.balance_map import draw_balance_map
+from balrl.report.curves import draw_curves
+from balrl.report.runs import read_runs
+from balrl.report.switch_plot import draw_switch
+from balrl.run.presets import TrainConfig
+from balrl.run.registry import make_env
+
+FINE = 8
+"""Grid points per cell of a maze, each way."""
+
+
+def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: ReplayBuffer | None) -> None:
+    """Draw ``curves.png``, ``switch.png`` for a run that went online, ``balance_map.png`` for a family in a maze."""
+    family = ", state-adaptive balance" if getattr(agent.balance, "is_family", False) else ""
+    title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
+    if (run_dir / "evaluations.json").exists():
+        [run] = read_runs([run_dir])
+        normalized = any("eval/normalized_score" in record for record in run.records)
+        draw_curves(run.records, run_dir / "curves.png", title, "normalised score" if normalized else "mean return")
+        if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
+            draw_switch({"run": run}, run_dir / "switch.png", title)
+    env = make_env(config.env, 1, kwargs=config.env_kwargs).unwrapped
+    if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, BalanceModel):
+        _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, offline, env)
+
+
+def _draw_balance_map(
+    path: Path, agent: Agent, balance: BalanceModel, offline: ReplayBuffer | None, env: PointMazeVectorEnv
+) -> None:
+    chosen = _balance_on_grid(agent, balance, env)
+    coverage = np.zeros(chosen.shape)
+    if offline is not None:
+        positions = env.states_of(offline.gather(torch.arange(len(offline), device=offline.device)).observations)
+        cells = (positions[:, :2].cpu() * FINE).long().numpy()
+        np.add.at(coverage, (cells[:, 1], cells[:, 0]), 1)
+    bounds = (balance.config.minimum, balance.config.maximum)
+    goal = (float(env.goal[0]), float(env.goal[1]))
+    draw_balance_map(path, env.walls.cpu().numpy(), goal, chosen, coverage, bounds)
+
+
+def _balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv) -> Array:
+    """Return the chosen balance ``[rows · FINE, columns · FINE]`` of a body at rest in every place."""
+    rows, columns = env.walls.shape
+    y, x = torch.meshgrid(
+        (torch.arange(rows * FINE) + 0.5) / FINE, (torch.arange(columns * FINE) + 0.5) / FINE, indexing="ij"
+    )
+    states = torch.stack([x, y, torch.zeros_like(x), torch.zeros_like(x)], -1).reshape(-1, 4)
+    with torch.no_grad():
+        observations = agent.normalizer(env.observe(states.to(env.device)).to(agent.device))
+        return balance.mode(observations).cpu().numpy().reshape(x.shape)

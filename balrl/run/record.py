@@ -1,0 +1,130 @@
+"""Recording data: a policy in a task, episode after episode, into a file that can be gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.data.dataset import Array
+from balrl.data.writer import EpisodeWriter
+from balrl.errors import UserError
+from balrl.rollout import Collector
+from balrl.run.registry import make_agent, make_env, resolve_device
+from balrl.run.warm_start import read_source
+
+if TYPE_CHECKING:
+    from balrl.agent import Agent
+
+
+def collect(
+    env_id: str,
+    source: str,
+    steps: int,
+    out: Path,
+    seed: int = 0,
+    deterministic: bool = False,
+    noise: float = 0.0,
+    epsilon: float = 0.0,
+    env_kwargs: dict[str, Any] | None = None,
+    device: str = "auto",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """Record at least `steps` transitions of whole episodes and one cut one into a D4RL HDF5 file.
+
+    Episode ``i`` starts from seed ``seed + i`` and draws its actions from that seed too, so a recording that was
+    stopped and gone on with is the same as one that was not.
+
+    Args:
+        source: ``random``, a run or checkpoint directory, or a stable-baselines3 SAC zip (weights only).
+        steps: how many transitions; the last episode is cut (truncated) there.
+        out: of the file; ``<out>.partial`` while it grows.
+        deterministic: the policy's mode in place of samples.
+        noise: standard deviation of normal noise added to actions in [-1, 1].
+        epsilon: share of steps with a uniformly random action.
+        progress: told how many transitions there are.
+
+    Returns:
+        the number of episodes.
+
+    Raises:
+        UserError: when source, task and file do not fit together.
+    """
+    env = make_env(env_id, 1, resolve_device("cpu"), env_kwargs)
+    agent = _load_policy(source, env, device)
+    settings: dict[str, Any] = {
+        "env": env_id,
+        "env_kwargs": env_kwargs or {},
+        "from": source,
+        "seed": seed,
+        "steps": steps,
+    }
+    settings |= {"deterministic": deterministic, "noise": noise, "epsilon": epsilon}
+    writer = EpisodeWriter(out, settings)
+    collector = Collector(env, "cpu")
+
+    def policy(observations: Tensor) -> Tensor:
+        uniform = 2 * torch.rand(1, collector.spaces.action_dim) - 1
+        if agent is None:
+            return uniform
+        actions = agent.act(observations.to(agent.device), deterministic).cpu()
+        noisy = (actions + noise * torch.randn_like(actions)).clamp(-1, 1)
+        return torch.where(torch.rand(1, 1) < epsilon, uniform, noisy)
+
+    try:
+        while writer.rows < steps:
+            torch.manual_seed(seed + writer.episodes)
+            if agent is not None:
+                agent.stream.reseed(seed + writer.episodes)
+            collector.start(seed + writer.episodes)
+            writer.add(_episode(collector, policy, steps - writer.rows))
+            progress(writer.rows)
+        episodes = writer.episodes
+        how = f"{Path(source).name}, seed {seed}, noise {noise:g}, epsilon {epsilon:g}"
+        writer.finish({"env_id": env_id, "dataset_name": out.stem, "behaviour": how})
+    except BaseException:
+        writer.close()
+        raise
+    finally:
+        env.close()
+    return episodes
+
+
+def _episode(collector: Collector, policy: Callable[[Tensor], Tensor], limit: int) -> dict[str, Array]:
+    """Step one world to the end of its episode, or for `limit` steps, and return what it saw, in the task's units."""
+    rows: list[tuple[Array, ...]] = []
+    done = False
+    while not done and len(rows) < limit:
+        step = collector.step(policy)
+        batch, done = step.batch, bool(step.done[0])
+        actions = collector.spaces.to_environment(batch.actions)
+        success = bool(step.success_now[0]) if step.success_now is not None else False
+        seen = (batch.observations, actions, batch.rewards, batch.next_observations, batch.terminated)
+        rows.append((*(x[0].numpy() for x in seen), np.array(success)))
+    names = ("observations", "actions", "rewards", "next_observations", "terminals", "success")
+    columns = {name: np.stack(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    columns["timeouts"] = np.zeros(len(rows), bool)
+    columns["timeouts"][-1] = not columns["terminals"][-1]
+    flags = columns.pop("success")
+    return columns | ({"infos/success": flags} if collector.reports_success else {})
+
+
+def _load_policy(source: str, env: Any, device: str) -> Agent | None:
+    """Return the agent that acts, or None for random actions."""
+    if source == "random":
+        return None
+    stored = read_source(source)
+    agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, resolve_device(device))
+    wanted = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    found = (stored.tensors["normalizer.mean"].shape[0], stored.tensors["policy.mean.bias"].shape[0])
+    if wanted != found:
+        raise UserError(
+            f"'{source}' was made for {found[0]} observations and {found[1]} actions, the environment has {wanted[0]} "
+            f"and {wanted[1]}"
+        )
+    agent.load_state_dict(agent.state_dict() | stored.tensors)
+    return agent

@@ -1,0 +1,97 @@
+"""`summary.json`: what ran, on what, and how it came out."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from balrl.checkpoint import write_json
+from balrl.report.switch import switch_report
+from balrl.run.state import Progress
+
+PACKAGES = ("balrl", "torch", "gymnasium", "mujoco", "numpy", "gymnasium-robotics", "stable-baselines3")
+
+
+def write_summary(
+    run_dir: Path, config: Mapping[str, Any], progress: Progress, fingerprint: str | None, outcome: str
+) -> dict[str, Any]:
+    """Write ``summary.json`` and return its contents.
+
+    Args:
+        config: of the run, as plain JSON types.
+        fingerprint: of the data that it trained on, if any.
+        outcome: finished, interrupted or diverged.
+    """
+    short = (
+        "step",
+        "phase",
+        "score",
+        "normalized_score",
+        "return_mean",
+        "success_rate",
+        "episodes",
+        "reference",
+    )
+    evaluations = [{key: record[key] for key in short} for record in progress.evaluations]
+    summary = {
+        "finished": outcome == "finished",
+        "outcome": outcome,
+        "phase": progress.phase,
+        "env": config["env"],
+        "dataset": config["dataset"],
+        "dataset_fingerprint": fingerprint,
+        "agent": config["agent"]["name"],
+        "seed": config["seed"],
+        "updates": progress.updates,
+        "env_steps": progress.env_steps,
+        "warmup_steps": progress.warmup_steps,
+        "final": evaluations[-1] if evaluations else None,
+        "best": max(evaluations, key=_score) if evaluations else None,
+        "switch": switch_report(progress.evaluations),
+        "findings": progress.findings,
+        "rollbacks": progress.rollbacks,
+        "wall_seconds": {k: round(v, 2) for k, v in progress.seconds.items() if k != "done"},
+        "git_commit": git_commit(Path(__file__).resolve().parents[2]),
+        "versions": {"python": platform.python_version(), **versions()},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    write_json(run_dir / "summary.json", summary)
+    return summary
+
+
+def _score(evaluation: Mapping[str, Any]) -> float:
+    score = evaluation["score"]
+    return float(score) if score is not None and math.isfinite(score) else -math.inf
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that a result depends on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the commit of the checkout at `root`, with ``-dirty`` for local changes; None outside one."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

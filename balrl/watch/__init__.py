@@ -1,0 +1,1 @@
+"""What is seen of a run: its records, its display, its instruments, its watchdog."""

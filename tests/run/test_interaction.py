@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import torch
+
+from balrl.data.prepare import RewardTransform
+from balrl.envs import PointMazeVectorEnv
+from balrl.random_stream import RandomStream
+from balrl.replay import ReplayBuffer
+from balrl.returns import MonteCarlo, RunningEpisodes
+from balrl.rollout import Collector
+from balrl.run.interaction import Interaction
+from tests.conftest import random_batch
+
+
+def make(logged: int = 0, held_back: bool = False) -> Interaction:
+    env = PointMazeVectorEnv(3, max_episode_steps=4)
+    data = ReplayBuffer(20, 4, 2, fields=("mc_returns",))
+    if logged:
+        data.add(random_batch(logged, 4, 2))
+    episodes = RunningEpisodes(3, MonteCarlo(0.9)) if held_back else None
+    replay = ReplayBuffer(60, 4, 2, fields=("mc_returns",) if held_back else ())
+    rewards = RewardTransform(2.0, 1.0)
+    return Interaction(
+        Collector(env, "cpu", 0), replay, rewards, RandomStream(0), episodes, data if logged else None, 0.5
+    )
+
+
+def outwards(observations: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(observations), 2)
+
+
+def test_rewards_and_actions_are_stored_as_the_run_wants_them() -> None:
+    it = make()
+    made = it.step(outwards)
+    stored = it.replay.newest(3)
+    assert made == it.stored == 3
+    assert torch.equal(stored.rewards, 2 * it.collector.returns.float() + 1)  # of a first step
+    assert stored.actions.max() == 0.5
+
+
+def test_logged_rows_are_not_the_newest() -> None:
+    it = make(logged=10)
+    assert len(it.replay) == 10
+    assert it.newest(8) is None
+    it.step(outwards)
+    newest = it.newest(8)
+    assert newest is not None
+    assert newest.rewards.shape == (3,)
+    assert newest.actions.max() == 0.5
+
+
+def test_transitions_wait_for_their_returns() -> None:
+    it = make(held_back=True)
+    for _ in range(3):
+        assert it.step(outwards) == 3
+    assert it.stored == len(it.replay) == 0
+    it.step(outwards)
+    assert it.stored == len(it.replay) == 12
+    assert torch.isfinite(it.newest(12).mc_returns).all()  # type: ignore[union-attr]
+
+
+def test_going_back_to_before_the_first_step_forgets_what_came_after() -> None:
+    it = make(logged=10, held_back=True)
+    for _ in range(6):
+        it.step(outwards)
+    assert it.load_state_dict({"replay": {}, "episodes": {}, "collector": {}, "environment": {}})
+    assert (it.stored, len(it.replay), len(it.episodes or ())) == (0, 10, 0)
+    assert it.collector.lengths.tolist() == [0, 0, 0]
+
+
+def test_without_the_environment_s_state_episodes_begin_anew() -> None:
+    it = make(held_back=True)
+    for _ in range(6):
+        it.step(outwards)
+    state = it.state_dict()
+    it.step(outwards)
+    assert not it.load_state_dict({**state, "environment": {}})
+    assert (it.stored, len(it.replay), len(it.episodes or ())) == (12, 12, 0)
+    assert it.collector.lengths.tolist() == [0, 0, 0]
