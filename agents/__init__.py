@@ -5,50 +5,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from balrl.agents.config import (
-    BCConfig,
-    CalQLConfig,
-    CQLConfig,
-    FixedBalance,
-    IQLConfig,
-    PPOConfig,
-    SACConfig,
-    StateAdaptiveBalance,
-)
+from balrl.agents.registration import OWN
 
-if TYPE_CHECKING:
-    from balrl.agent import Agent
-    from balrl.agents.bc import BC
-    from balrl.agents.calql import CalQL
-    from balrl.agents.cql import CQL
-    from balrl.agents.iql import IQL
-    from balrl.agents.ppo import PPO
-    from balrl.agents.sac import SAC
+if TYPE_CHECKING:  # what the table in registration.py gives, for those who read instead of run
+    from balrl.agent import Agent as Agent
+    from balrl.agents.bc import BC as BC
+    from balrl.agents.calql import CalQL as CalQL
+    from balrl.agents.config import (
+        BCConfig as BCConfig,
+        CalQLConfig as CalQLConfig,
+        CQLConfig as CQLConfig,
+        FixedBalance as FixedBalance,
+        IQLConfig as IQLConfig,
+        PPOConfig as PPOConfig,
+        SACConfig as SACConfig,
+        StateAdaptiveBalance as StateAdaptiveBalance,
+    )
+    from balrl.agents.cql import CQL as CQL
+    from balrl.agents.iql import IQL as IQL
+    from balrl.agents.ppo import PPO as PPO
+    from balrl.agents.sac import SAC as SAC
 
-__all__ = [
-    "BC",
-    "CQL",
-    "IQL",
-    "PPO",
-    "SAC",
-    "Agent",
-    "BCConfig",
-    "CQLConfig",
-    "CalQL",
-    "CalQLConfig",
-    "FixedBalance",
-    "IQLConfig",
-    "PPOConfig",
-    "SACConfig",
-    "StateAdaptiveBalance",
-]
-
-_MODULES = {"BC": "bc", "CQL": "cql", "CalQL": "calql", "IQL": "iql", "PPO": "ppo", "SAC": "sac"}
+_HOME = {
+    "Agent": "balrl.agent",
+    "FixedBalance": "balrl.agents.config",
+    "StateAdaptiveBalance": "balrl.agents.config",
+    **{own.config.__name__: own.config.__module__ for own in OWN},
+    **{name: module for module, _, name in (own.path.partition(":") for own in OWN)},
+}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Agent":
-        return import_module("balrl.agent").Agent
-    if name in _MODULES:
-        return getattr(import_module(f"balrl.agents.{_MODULES[name]}"), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'balrl.agents' has no attribute '{name}'; it has {__all__}")

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from balrl.agent import Balance, Improvement, Metrics
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
 from balrl.networks import MLP, Linear, sinusoidal_embedding
-from balrl.optim import Learner, adam, descend
+from balrl.optim import adam, descend
 from balrl.policies import normal_log_prob, tanh_log_det
 from balrl.random_stream import RandomStream
 
-Improvement = Callable[[Tensor], Tensor]
-"""Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""
 
-
-class Balance(Learner, ABC):
-    """Gives every sample its coefficient. Larger always means more improvement, less constraint.
-
-    An agent asks for coefficients (`sample` to train, `mode` to act), conditions its policy on them (`condition`), and
-    lets the balance improve itself (`update`); it never asks which kind it has.
-    """
-
-    is_family: bool
-    every: int = 1
-    embedding_dim: int = 0
-    """How much wider the policy's input is than the observation."""
-
-    @abstractmethod
-    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
-        """Return the training coefficients ``[B]``, detached."""
-
-    @abstractmethod
-    def mode(self, observations: Tensor) -> Tensor:
-        """Return the coefficients ``[B]`` to act with."""
-
-    @abstractmethod
-    def weight(self, coefficients: Tensor) -> Tensor:
-        """Return what a loss is weighted with ``[B]`` under these coefficients."""
-
-    @abstractmethod
-    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
-        """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
-
-    @abstractmethod
-    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
-        """Take one step towards better coefficients and return what is worth watching."""
-
-
-class ConstantBalance(Balance):
+class FixedBalanceModule(Balance):
     """The same coefficient everywhere; nothing to learn, nothing to condition on."""
 
     is_family = False
@@ -72,11 +34,11 @@ class ConstantBalance(Balance):
     def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
         return observations
 
-    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> Metrics:
         return {}
 
 
-class BalanceModel(Balance):
+class StateAdaptiveBalanceModule(Balance):
     """FamO2O's balance model π_b(β | s) (arXiv 2310.17966).
 
     A tanh-squashed Gaussian u with a state-independent log standard deviation in [−10, 2], mapped affinely,
@@ -132,9 +94,9 @@ class BalanceModel(Balance):
         loss = -improvement(coefficients)
         if self.config.entropy:
             loss = loss + self.log_temperature.detach().exp() * log_prob
-        return loss.mean(-1), -log_prob.detach().mean(-1), coefficients.detach()
+        return loss.mean(), -log_prob.detach().mean(), coefficients.detach()
 
-    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> dict[str, Tensor]:
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> Metrics:
         loss, entropy, coefficients = self.loss(observations, improvement, stream)
         descend(self.optimizers["balance"], loss)
         if self.config.entropy:
@@ -144,7 +106,7 @@ class BalanceModel(Balance):
             "balance/loss": loss.detach(),
             "balance/entropy": entropy,
             "balance/temperature": self.log_temperature.detach().exp(),
-            "balance/mean": coefficients.mean(-1),
+            "balance/mean": coefficients.mean(),
             "balance/std": coefficients.std(-1, correction=0),
         }
 
@@ -156,5 +118,5 @@ class BalanceModel(Balance):
 def make_balance(config: FixedBalance | StateAdaptiveBalance, observation_dim: int) -> Balance:
     """Build the runtime balance that a configuration describes."""
     if isinstance(config, StateAdaptiveBalance):
-        return BalanceModel(config, observation_dim)
-    return ConstantBalance(config)
+        return StateAdaptiveBalanceModule(config, observation_dim)
+    return FixedBalanceModule(config)

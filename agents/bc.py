@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from balrl.agent import Agent
+from balrl.agent import Agent, Metrics
 from balrl.agents.config import BCConfig
 from balrl.batch import Batch
-from balrl.execution.tracing import Metrics
+from balrl.checkpoint import POLICY
 from balrl.optim import adam, descend
-from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
+from balrl.policies import StochasticPolicy, make_policy
 
 
 class BC(Agent):
@@ -19,14 +19,11 @@ class BC(Agent):
     """
 
     config_type = BCConfig
+    carried = (POLICY,)
 
     def _build(self, c: BCConfig) -> None:
-        kinds = {
-            "gaussian": GaussianPolicy,
-            "tanh-gaussian": TanhGaussianPolicy,
-            "deterministic": DeterministicPolicy,
-        }
-        self.policy = kinds[c.policy](self.spaces.observation_dim, self.spaces.action_dim, c.hidden, dropout=c.dropout)
+        dims = (self.spaces.observation_dim, self.spaces.action_dim)
+        self.policy = make_policy(c.policy, *dims, c.hidden, dropout=c.dropout)
         self.optimizers["policy"] = adam(self.policy.parameters(), c.learning_rate)
 
     def _update(self, batch: Batch) -> Metrics:
@@ -36,6 +33,7 @@ class BC(Agent):
 
     def policy_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return the imitation loss of normalised observations ``[B, ·]`` and actions ``[B, ·]`` in [-1, 1]."""
-        if isinstance(self.policy, DeterministicPolicy):
-            return (self.policy(observations, dropout=self.stream) - actions).square().mean(-1).mean(-1)
-        return -self.policy.log_prob(observations, actions, dropout=self.stream).mean(-1)
+        if isinstance(self.policy, StochasticPolicy):
+            return -self.policy.log_prob(observations, actions, dropout=self.stream).mean()
+        error: Tensor = self.policy(observations, dropout=self.stream) - actions
+        return error.square().mean()

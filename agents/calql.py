@@ -21,6 +21,7 @@ class CalQL(CQL):
     """
 
     config_type = CalQLConfig
+    config: CalQLConfig
 
     def fields_in(self, phase: Phase) -> tuple[str, ...]:
         return ("mc_returns",) if phase == "offline" or self.config.conservative_online else ()

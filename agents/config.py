@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from balrl.config import Config
+from balrl.config import AgentConfig, Config
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -67,7 +67,7 @@ class StateAdaptiveBalance(Config):
 BalanceConfig = Annotated[FixedBalance | StateAdaptiveBalance, Field(discriminator="kind")]
 
 
-class BCConfig(Config):
+class BCConfig(AgentConfig):
     """Behaviour cloning."""
 
     name: Literal["bc"] = "bc"
@@ -79,7 +79,7 @@ class BCConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
 
 
-class IQLConfig(Config):
+class IQLConfig(AgentConfig):
     """Implicit Q-learning."""
 
     name: Literal["iql"] = "iql"
@@ -101,10 +101,9 @@ class IQLConfig(Config):
     log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
 
 
-class SoftActorCriticConfig(Config):
+class SoftActorCriticConfig(AgentConfig):
     """What soft actor-critic and everything built on it share."""
 
-    name: str
     balance: BalanceConfig = Field(FixedBalance(1.0), description="weight of Q in the policy loss")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
     polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
@@ -134,6 +133,16 @@ class SoftActorCriticConfig(Config):
         None, description="in nats; default: the next setting times the action dimensions"
     )
     target_entropy_per_dimension: float = Field(-1.0, description="in nats per action dimension")
+    coasting: bool = Field(
+        False,
+        description="at several critic steps per policy step, who has no step of its own takes one on zero gradients: "
+        "policy and temperature with every critic step, critics with the policy's; the WSRL release does",
+    )
+    last_hidden_gain: float | None = Field(
+        None,
+        gt=0,
+        description="orthogonal gain of the last hidden layers' first weights, 0.01 in the WSRL release; default: √2",
+    )
     state_dependent_std: bool = Field(True, description="the policy's standard deviation depends on the state")
     log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
@@ -189,7 +198,7 @@ class CalQLConfig(CQLConfig):
     name: Literal["calql"] = "calql"  # type: ignore[assignment]
 
 
-class PPOConfig(Config):
+class PPOConfig(AgentConfig):
     """Proximal policy optimisation."""
 
     name: Literal["ppo"] = "ppo"
@@ -225,9 +234,3 @@ class PPOConfig(Config):
         if self.kl_target is not None and not self.kl_coefficient:
             raise ValueError("kl_target needs a kl_coefficient above 0 to start from")
         return self
-
-
-AgentConfig = Annotated[
-    BCConfig | IQLConfig | SACConfig | CQLConfig | CalQLConfig | PPOConfig,
-    Field(discriminator="name"),
-]

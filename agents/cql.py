@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from balrl.agent import Metrics
 from balrl.agents.config import CQLConfig
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
-from balrl.execution.tracing import Metrics
+from balrl.checkpoint import Carried
 from balrl.optim import adam, descend, in_blocks
 
+PENALTY_WEIGHT = Carried("raw_alpha", "critic", "penalty weight", optional=True)
 MAX_ALPHA = 1e6
-CACHED = 2048
-"""Sampled actions whose activations stay in a CPU's cache."""
 
 
 class CQL(SAC):
@@ -34,6 +34,8 @@ class CQL(SAC):
     """
 
     config_type = CQLConfig
+    carried = (*SAC.carried, PENALTY_WEIGHT)
+    config: CQLConfig
 
     def _build(self, c: CQLConfig) -> None:  # type: ignore[override]
         super()._build(c)
@@ -66,15 +68,12 @@ class CQL(SAC):
     def penalty(self, batch: Batch) -> Tensor:
         """Return the conservative penalty ``[]``, averaged over rows and over the members that it is applied to."""
         members = self._random_members(self.config.penalty_members)
-        actions, log_density = self._sampled_actions(
-            self.normalizer(batch.observations), self.normalizer(batch.next_observations)
-        )
+        actions, log_density = self._sampled_actions(batch)
         count, rows, _ = actions.shape
-        blocks = -(-count * rows // CACHED) if self.device.type == "cpu" else 1
         return in_blocks(
             lambda part: self._penalty_at(batch.rows(part), actions[:, part], log_density[:, part], members),
             rows,
-            blocks,
+            count,
             list(self.critic.parameters()),
         )
 
@@ -93,7 +92,7 @@ class CQL(SAC):
         else:
             everything = torch.cat([q, data_q.unsqueeze(-2)], -2)
             pushed = temperature * (torch.logsumexp(everything / temperature, -2) - math.log(count + 1))
-        return (pushed - data_q).mean((-2, -1))
+        return (pushed - data_q).mean()
 
     def calibrate(self, q: Tensor, batch: Batch) -> Tensor:
         """Return the sampled actions' Q ``[k, 3n, B]`` (n uniform, then n from π(s), then n from π(s')) unchanged."""
@@ -109,13 +108,15 @@ class CQL(SAC):
 
     def alpha_loss(self, penalty: Tensor) -> Tensor:
         """Return the loss ``[]`` by which α rises while the penalty ``[]`` is above the gap."""
+        assert self.config.target_gap is not None
         return -self.alpha() * (penalty - self.config.target_gap)
 
     @torch.no_grad()
-    def next_value(self, next_observations: Tensor, observations: Tensor, members: Tensor | None) -> Tensor:
+    def next_value(self, batch: Batch, members: Tensor | None) -> Tensor:
         c = self.config
         count = c.max_target_actions if self.phase == "offline" or c.max_target_online else 1
-        actions, log_prob = self._sample(self._next_inputs(next_observations, observations), count)
+        actions, log_prob = self._sample(self._next_inputs(batch), count)
+        next_observations = self.normalizer(batch.next_observations)
         repeated = next_observations.expand(count, *next_observations.shape)
         q = self.target_critic(repeated.flatten(0, 1), actions.flatten(0, 1), members).amin(-2)
         value, best = q.unflatten(-1, (count, -1)).max(-2)
@@ -124,20 +125,22 @@ class CQL(SAC):
         return value
 
     @torch.no_grad()
-    def _sampled_actions(self, observations: Tensor, next_observations: Tensor) -> tuple[Tensor, Tensor]:
+    def _sampled_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return actions ``[3n, B, action_dim]`` (uniform, from π(s), from π(s')) and log-densities ``[3n, B]``."""
         n, action_dim = self.config.sampled_actions, self.spaces.action_dim
+        observations = self.normalizer(batch.observations)
         uniform = 2 * self.stream.uniform(n, observations.shape[0], action_dim, dtype=observations.dtype) - 1
         current, current_log = self._sample(self._conditioned(observations), n)
-        following, following_log = self._sample(self._next_inputs(next_observations, observations), n)
+        following, following_log = self._sample(self._next_inputs(batch), n)
         uniform_log = torch.full_like(current_log, -action_dim * math.log(2))
         return (
             torch.cat([uniform, current, following]),
             torch.cat([uniform_log, current_log, following_log]),
         )
 
-    def _next_inputs(self, next_observations: Tensor, observations: Tensor) -> Tensor:
+    def _next_inputs(self, batch: Batch) -> Tensor:
         """Return the policy's input for the next observations; the balance is theirs, or that of the current ones."""
         if self.config.target_balance == "own":
-            return self._conditioned(next_observations)
-        return self.balance.condition(next_observations, self.balance.sample(observations, True, self.stream))
+            return super()._next_inputs(batch)
+        balance = self.balance.sample(self.normalizer(batch.observations), True, self.stream)
+        return self.balance.condition(self.normalizer(batch.next_observations), balance)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent
+from balrl.agent import Agent, Balance, Metrics
 from balrl.agents.balance import make_balance
 from balrl.agents.config import IQLConfig
 from balrl.batch import Batch
-from balrl.execution.tracing import Metrics
+from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, VALUE
 from balrl.networks import QEnsemble, Value, polyak_update
-from balrl.optim import adam, descend
+from balrl.optim import adam, anneal, descend
 from balrl.policies import GaussianPolicy
 
 
@@ -31,6 +31,15 @@ class IQL(Agent):
     """
 
     config_type = IQLConfig
+    carried = (POLICY, BALANCE, CRITIC, TARGET_CRITIC, VALUE)
+    config: IQLConfig
+    policy: GaussianPolicy
+    critic: QEnsemble
+    balance: Balance
+
+    @classmethod
+    def policy_kind(cls, config: Any) -> str:
+        return GaussianPolicy.kind
 
     def _build(self, c: IQLConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
@@ -63,9 +72,15 @@ class IQL(Agent):
         with torch.no_grad():
             advantages = target_q - self.value(observations)
         policy_loss = self.policy_loss(observations, batch.actions, advantages, balance)
-        self._schedule_policy_learning_rate()
+        cosine = self.config.policy_schedule == "cosine" and self.phase == "offline"
+        anneal(
+            self.optimizers["policy"],
+            self.config.policy_learning_rate,
+            self.clock - 1,
+            self.phase_length if cosine else None,
+        )
         descend(self.optimizers["policy"], policy_loss)
-        metrics |= {"policy/loss": policy_loss.detach(), "policy/advantage": advantages.mean(-1)}
+        metrics |= {"policy/loss": policy_loss.detach(), "policy/advantage": advantages.mean()}
 
         return metrics | self._step_critic(batch)
 
@@ -79,20 +94,20 @@ class IQL(Agent):
             target_q = self.target_critic(observations, actions).amin(-2)
         loss, value = self.value_loss(observations, target_q)
         descend(self.optimizers["value"], loss)
-        return target_q, {"value/loss": loss.detach(), "value/mean": value.mean(-1)}
+        return target_q, {"value/loss": loss.detach(), "value/mean": value.mean()}
 
     def _step_critic(self, batch: Batch) -> Metrics:
         loss, q = self.critic_loss(batch)
         descend(self.optimizers["critic"], loss)
         polyak_update(self.target_critic, self.critic, self.config.polyak)
-        return {"critic/loss": loss.detach(), "critic/q": q.mean((-2, -1))}
+        return {"critic/loss": loss.detach(), "critic/q": q.mean()}
 
     def value_loss(self, observations: Tensor, target_q: Tensor) -> tuple[Tensor, Tensor]:
         """Return the expectile loss ``[]`` towards ``target_q [B]`` and the values ``[B]``, detached."""
         value = self.value(observations)
         u = target_q - value
         weight = (self.config.expectile - (u < 0).to(u.dtype)).abs()
-        return (weight * u.square()).mean(-1), value.detach()
+        return (weight * u.square()).mean(), value.detach()
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
@@ -103,7 +118,7 @@ class IQL(Agent):
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
         weights = (self.balance.weight(balance) * advantages).exp().clamp(max=self.config.max_weight)
         inputs = self.balance.condition(observations, balance)
-        return -(weights * self.policy.log_prob(inputs, actions, dropout=self.stream)).mean(-1)
+        return -(weights * self.policy.log_prob(inputs, actions, dropout=self.stream)).mean()
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
@@ -115,11 +130,3 @@ class IQL(Agent):
         """Return ``r + γ (1 − d) V(s')`` ``[B]``."""
         value = self.value(self.normalizer(batch.next_observations)).masked_fill(batch.terminated, 0)
         return batch.rewards + self.config.discount * value
-
-    def _schedule_policy_learning_rate(self) -> None:
-        rate = self.optimizers["policy"].param_groups[0]["lr"]
-        if self.config.policy_schedule == "cosine" and self.phase == "offline" and self.phase_length:
-            done = ((self.clock - 1).to(rate.dtype) / self.phase_length).clamp(max=1)
-            rate.copy_(0.5 * (1 + torch.cos(math.pi * done)) * self.config.policy_learning_rate)
-        else:
-            rate.fill_(self.config.policy_learning_rate)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent, Phase
+from balrl.agent import Agent, Metrics, Phase
 from balrl.agents.config import PPOConfig
 from balrl.batch import Batch
-from balrl.config import Config
-from balrl.execution.tracing import Metrics
+from balrl.checkpoint import POLICY, VALUE
 from balrl.networks import Normalizer, RunningMoments, Value
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.optim import adam, descend
-from balrl.policies import GaussianPolicy, TanhGaussianPolicy, normal_entropy
+from balrl.policies import StochasticPolicy, make_policy, normal_entropy
 from balrl.returns import generalized_advantages
 
 ADAPTATION, LARGEST_ERROR = 0.1, 0.2
@@ -36,14 +35,17 @@ class PPO(Agent):
     In the offline phase the policy imitates the data, ``L_π = −E[log π(a|s)]``, and becomes the reference.
     """
 
-    config_type: ClassVar[type[Config]] = PPOConfig
+    config_type = PPOConfig
+    carried = (POLICY, VALUE)
     on_policy = True
+    config: PPOConfig
+    policy: StochasticPolicy
     kl_coefficient: Tensor
 
     def _build(self, c: PPOConfig) -> None:
-        kinds: dict[str, Any] = {"gaussian": GaussianPolicy, "tanh-gaussian": TanhGaussianPolicy}
-        observation_dim = self.spaces.observation_dim
-        self.policy = kinds[c.policy](observation_dim, self.spaces.action_dim, c.hidden, c.log_std_range)
+        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        made = make_policy(c.policy, observation_dim, action_dim, c.hidden, log_std_range=c.log_std_range)
+        self.policy = cast(StochasticPolicy, made)
         with torch.no_grad():
             self.policy.mean.weight.mul_(c.policy_head_scale)
             if isinstance(self.policy.log_std, torch.nn.Parameter):
@@ -57,6 +59,14 @@ class PPO(Agent):
             "policy": adam(self.policy.parameters(), c.policy_learning_rate),
             "value": adam(self.value.parameters(), c.value_learning_rate),
         }
+
+    @property
+    def fits_normalizer(self) -> bool:
+        return self.config.normalize_observations
+
+    def rollout_buffer(self, num_envs: int, batch_size: int) -> RolloutBuffer:
+        c, dims = self.config, (self.spaces.observation_dim, self.spaces.action_dim)
+        return RolloutBuffer(c.rollout_steps, num_envs, *dims, c.epochs, batch_size, self.device)
 
     def set_phase(self, phase: Phase, length: int | None = None) -> None:
         """Enter a phase; with the online phase the policy becomes the reference."""
@@ -72,7 +82,7 @@ class PPO(Agent):
         return samples
 
     @torch.no_grad()
-    def judge(self, rollouts: Rollouts) -> Metrics:
+    def compute_advantages(self, rollouts: RolloutBuffer) -> Metrics:
         """Give every step of full rollouts its log-probability, advantage and value target; adapt the penalty."""
         taken, c = rollouts.taken, self.config
         flat = Batch(*(None if x is None else x.flatten(0, 1) for x in taken))  # type: ignore[arg-type]
@@ -91,13 +101,13 @@ class PPO(Agent):
             c.discount,
             c.gae_lambda,
         )
-        rollouts.judge(log_prob.view(shape), advantages, advantages + values.view(shape))
+        rollouts.store(log_prob.view(shape), advantages, advantages + values.view(shape))
         valid = rollouts.valid
         kl = log_ratio.view(shape)[valid].mean()
         if c.kl_target is not None:
             error = (kl / c.kl_target - 1).clamp(-LARGEST_ERROR, LARGEST_ERROR)
             self.kl_coefficient.mul_(1 + ADAPTATION * error)
-        if c.normalize_observations:  # what was judged is over: the next rollouts see the new statistics
+        if c.normalize_observations:  # what these rollouts are worth is known: the next rollouts see the new statistics
             self.moments.add(taken.observations[valid])
             self.normalizer.fit(self.moments.mean, self.moments.std)
         return {
@@ -115,7 +125,7 @@ class PPO(Agent):
     def _update(self, batch: Batch) -> Metrics:
         observations = self.normalizer(batch.observations)
         if self.phase == "offline":
-            loss = -self.policy.log_prob(observations, batch.actions).mean(-1)
+            loss = -self.policy.log_prob(observations, batch.actions).mean()
             descend(self.optimizers["policy"], loss)
             return {"policy/loss": loss.detach()}
         policy_loss, metrics = self.policy_loss(observations, batch)
@@ -130,19 +140,19 @@ class PPO(Agent):
         assert advantages is not None
         assert batch.log_probs is not None
         if c.normalize_advantages:
-            advantages = (advantages - advantages.mean(-1)) / (advantages.std(-1) + 1e-8)
+            advantages = (advantages - advantages.mean()) / (advantages.std(-1) + 1e-8)
         log_ratio = self.policy.log_prob(observations, batch.actions) - batch.log_probs
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
-        entropy = normal_entropy(self.policy(observations)[1].expand_as(batch.actions)).mean(-1)
-        loss = -torch.minimum(ratio * advantages, clipped * advantages).mean(-1) - c.entropy_coefficient * entropy
+        entropy = normal_entropy(self.policy(observations)[1].expand_as(batch.actions)).mean()
+        loss = -torch.minimum(ratio * advantages, clipped * advantages).mean() - c.entropy_coefficient * entropy
         return loss, {
             "policy/entropy": entropy.detach(),
-            "policy/clipped": ((ratio.detach() - 1).abs() > c.clip).float().mean(-1),
-            "policy/kl_to_old": (ratio.detach() - 1 - log_ratio.detach()).mean(-1),
+            "policy/clipped": ((ratio.detach() - 1).abs() > c.clip).float().mean(),
+            "policy/kl_to_old": (ratio.detach() - 1 - log_ratio.detach()).mean(),
         }
 
     def value_loss(self, observations: Tensor, batch: Batch) -> Tensor:
         """Return the mean squared error ``[]`` of the values."""
         assert batch.value_targets is not None
-        return (self.value(observations) - batch.value_targets).square().mean(-1)
+        return (self.value(observations) - batch.value_targets).square().mean()

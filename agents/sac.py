@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from balrl.agent import Agent
+from balrl.agent import Agent, Balance, Metrics
 from balrl.agents.balance import make_balance
 from balrl.agents.config import SACConfig, SoftActorCriticConfig
 from balrl.batch import Batch
-from balrl.config import Config
-from balrl.execution.tracing import Metrics
-from balrl.networks import QEnsemble, polyak_update
-from balrl.optim import adam, descend
-from balrl.policies import GaussianPolicy, TanhGaussianPolicy
+from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
+from balrl.config import AgentConfig
+from balrl.networks import ORTHOGONAL_GAIN, QEnsemble, polyak_update
+from balrl.optim import adam, coast, descend
+from balrl.policies import StochasticPolicy, make_policy
+
+TEMPERATURE = Carried("log_temperature", "policy", "temperature", optional=True)
 
 
 class SAC(Agent):
@@ -33,7 +35,12 @@ class SAC(Agent):
     its own β, uniform in the offline phase and from the balance model online (arXiv 2310.17966).
     """
 
-    config_type: ClassVar[type[Config]] = SACConfig
+    config_type: ClassVar[type[AgentConfig]] = SACConfig
+    carried: ClassVar[tuple[Carried, ...]] = (POLICY, BALANCE, TEMPERATURE, CRITIC, TARGET_CRITIC)
+    config: SoftActorCriticConfig
+    policy: StochasticPolicy
+    critic: QEnsemble
+    balance: Balance
 
     def _build(self, c: SoftActorCriticConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
@@ -41,8 +48,13 @@ class SAC(Agent):
             c.target_entropy_per_dimension * action_dim if c.target_entropy is None else c.target_entropy
         )
         self.balance = make_balance(c.balance, observation_dim)
-        self.critic = QEnsemble(observation_dim, action_dim, c.critic_hidden or c.hidden, c.critics, c.layer_norm)
-        self.policy = self._make_policy(c, observation_dim + self.balance.embedding_dim, action_dim)
+        gain = ORTHOGONAL_GAIN if c.last_hidden_gain is None else c.last_hidden_gain
+        widths = c.critic_hidden or c.hidden
+        self.critic = QEnsemble(observation_dim, action_dim, widths, c.critics, c.layer_norm, gain)
+        own: dict[str, Any] = {} if c.policy == "gaussian" else {"state_dependent_std": c.state_dependent_std}
+        own |= {"log_std_range": c.log_std_range, "layer_norm": c.policy_layer_norm, "last_gain": gain}
+        input_dim = observation_dim + self.balance.embedding_dim
+        self.policy = cast(StochasticPolicy, make_policy(c.policy, input_dim, action_dim, c.hidden, **own))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
@@ -68,7 +80,13 @@ class SAC(Agent):
         metrics: Metrics = {}
         for part in parts:
             metrics = self.update_critic(part)
-        return metrics | self.update_policy(batch if self.config.policy_batch == "all" else parts[-1])
+            if utd > 1 and self.config.coasting:
+                coast(self.optimizers["policy"])
+                coast(self.optimizers["temperature"])
+        metrics |= self.update_policy(batch if self.config.policy_batch == "all" else parts[-1])
+        if utd > 1 and self.config.coasting:
+            coast(self.optimizers["critic"])
+        return metrics
 
     def update_critic(self, batch: Batch) -> Metrics:
         """Take one step of the critics and move the target critics towards them."""
@@ -91,7 +109,7 @@ class SAC(Agent):
         descend(self.optimizers["temperature"], self.temperature_loss(log_prob))
         return {
             "policy/loss": loss.detach(),
-            "policy/entropy": -log_prob.mean(-1),
+            "policy/entropy": -log_prob.mean(),
             "policy/temperature": self.temperature,
             **balance_metrics,
         }
@@ -103,23 +121,17 @@ class SAC(Agent):
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the critics' loss ``[]``, summed over members, and what is worth watching of it."""
-        observations = self.normalizer(batch.observations)
-        next_observations = self.normalizer(batch.next_observations)
-        target = batch.rewards + self.config.discount * self.next_value(
-            next_observations, observations, self._random_members(self.config.target_subset)
-        ).masked_fill(batch.terminated, 0)
-        q = self.critic(observations, batch.actions)
+        following = self.next_value(batch, self._random_members(self.config.target_subset))
+        target = batch.rewards + self.config.discount * following.masked_fill(batch.terminated, 0)
+        q = self.critic(self.normalizer(batch.observations), batch.actions)
         loss = (target - q).square().mean(-1).sum(-1)
-        return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean((-2, -1))}
+        return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}
 
     @torch.no_grad()
-    def next_value(self, next_observations: Tensor, observations: Tensor, members: Tensor | None) -> Tensor:
-        """Return the soft value ``[B]`` of the next observations under a sampled action and some target critics.
-
-        `observations` are the current ones, for algorithms that condition the next action on them.
-        """
-        actions, log_prob = self._sample(self._conditioned(next_observations))
-        value = self.target_critic(next_observations, actions, members).amin(-2)
+    def next_value(self, batch: Batch, members: Tensor | None) -> Tensor:
+        """Return the soft value ``[B]`` of the next observations under a sampled action and some target critics."""
+        actions, log_prob = self._sample(self._next_inputs(batch))
+        value = self.target_critic(self.normalizer(batch.next_observations), actions, members).amin(-2)
         return value - self.temperature * log_prob if self.config.backup_entropy else value
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
@@ -131,11 +143,11 @@ class SAC(Agent):
         """Return the policy loss ``[]`` for balances ``[B]``, and its actions' log-probabilities ``[B]``, detached."""
         actions, log_prob = self._sample(self.balance.condition(observations, balance))
         q = self._policy_q(observations, actions)
-        return (self.temperature * log_prob - self.balance.weight(balance) * q).mean(-1), log_prob.detach()
+        return (self.temperature * log_prob - self.balance.weight(balance) * q).mean(), log_prob.detach()
 
     def temperature_loss(self, log_prob: Tensor) -> Tensor:
         """Return the temperature's loss ``[]`` for log-probabilities ``[B]``."""
-        return -(self.log_temperature * (log_prob + self.target_entropy)).mean(-1)
+        return -(self.log_temperature * (log_prob + self.target_entropy)).mean()
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:
@@ -154,6 +166,10 @@ class SAC(Agent):
         q = self.critic(observations, actions)
         return q.mean(-2) if self.config.policy_q == "mean" else q.amin(-2)
 
+    def _next_inputs(self, batch: Batch) -> Tensor:
+        """Return the policy's input for the next observations."""
+        return self._conditioned(self.normalizer(batch.next_observations))
+
     def _conditioned(self, observations: Tensor) -> Tensor:
         """Return the policy's input for normalised observations, each with a fresh balance of its own."""
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
@@ -166,16 +182,3 @@ class SAC(Agent):
         if self.config.subset_replacement:
             return self.stream.integers(self.config.critics, count)
         return self.stream.subset(count, self.config.critics)
-
-    @staticmethod
-    def _make_policy(c: SoftActorCriticConfig, input_dim: int, action_dim: int) -> nn.Module:
-        if c.policy == "gaussian":
-            return GaussianPolicy(input_dim, action_dim, c.hidden, c.log_std_range, layer_norm=c.policy_layer_norm)
-        return TanhGaussianPolicy(
-            input_dim,
-            action_dim,
-            c.hidden,
-            c.log_std_range,
-            layer_norm=c.policy_layer_norm,
-            state_dependent_std=c.state_dependent_std,
-        )

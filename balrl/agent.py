@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
@@ -12,18 +12,56 @@ import torch
 from torch import Tensor
 
 from balrl.batch import Batch
-from balrl.config import Config
-from balrl.execution.tracing import Metrics
-from balrl.networks import Normalizer
-from balrl.on_policy import Rollouts
-from balrl.optim import Learner
+from balrl.checkpoint import Carried
+from balrl.config import AgentConfig
+from balrl.networks import Normalizer, QEnsemble
+from balrl.on_policy import RolloutBuffer
+from balrl.optim import OptimizedModule
+from balrl.policies import Policy, StochasticPolicy
 from balrl.random_stream import RandomStream
 from balrl.spaces import SpaceAdapter
 
 Phase = Literal["offline", "online"]
+Metrics = dict[str, Tensor]
+Improvement = Callable[[Tensor], Tensor]
+"""Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""
 
 
-class Agent(Learner, ABC):
+class Balance(OptimizedModule, ABC):
+    """Gives every sample its coefficient. Larger always means more improvement, less constraint.
+
+    An agent asks for coefficients (`sample` to train, `mode` to act), conditions its policy on them (`condition`), and
+    lets the balance improve itself (`update`); it never asks which kind it has.
+    """
+
+    is_family: ClassVar[bool]
+    every: int = 1
+    """Updates of the agent per update of the balance."""
+    embedding_dim: int = 0
+    """How much wider the policy's input is than the observation."""
+
+    @abstractmethod
+    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
+        """Return the training coefficients ``[B]``, detached."""
+
+    @abstractmethod
+    def mode(self, observations: Tensor) -> Tensor:
+        """Return the coefficients ``[B]`` to act with."""
+
+    @abstractmethod
+    def weight(self, coefficients: Tensor) -> Tensor:
+        """Return what a loss is weighted with ``[B]`` under these coefficients."""
+
+    @abstractmethod
+    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
+        """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
+
+    @abstractmethod
+    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> Metrics:
+        """Take one step towards better coefficients and return what is worth watching."""
+
+
+class Agent(OptimizedModule, ABC):
     """Base of all agents. Knows no environment, no logger and no file.
 
     Args:
@@ -33,22 +71,32 @@ class Agent(Learner, ABC):
         device: where parameters live and batches are expected.
 
     Inside, observations are flat and actions in [-1, 1] (`update`, `act`); `predict` speaks the task's own units.
+
+    An agent's author writes `_build` and `_update`, names `carried`, and extends `variant` wherever an update's
+    operations depend on anything else than tensors, the phase and its length, and the balance's turn: what is compiled
+    or captured under a variant is repeated for all updates that have it.
     """
 
-    config_type: ClassVar[type[Config]]
+    config_type: ClassVar[type[AgentConfig]]
+    carried: ClassVar[tuple[Carried, ...]]
+    """What another run can take over from a checkpoint of this agent."""
     on_policy: ClassVar[bool] = False
     """Whether online updates learn from rollouts of the present policy in place of a replay."""
+    config: AgentConfig
+    policy: Policy
+    critic: QEnsemble | None
+    balance: Balance | None
     clock: Tensor
 
     def __init__(
         self,
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
-        config: Config | None = None,
+        config: AgentConfig | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        self.config: Any = config if config is not None else self.config_type()
+        self.config = config if config is not None else self.config_type()  # type: ignore[call-arg]
         if type(self.config) is not self.config_type:
             raise TypeError(
                 f"{type(self).__name__} takes a {self.config_type.__name__}, got {type(self.config).__name__}"
@@ -57,15 +105,33 @@ class Agent(Learner, ABC):
         self.spaces = SpaceAdapter(observation_space, action_space)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
-        self.policy: Any = None
-        self.critic: Any = None
-        self.balance: Any = None
+        self.critic, self.balance = None, None
         self.phase: Phase = "offline"
         self.phase_updates = 0
         self.phase_length: int | None = None
         self.register_buffer("clock", torch.zeros((), dtype=torch.int64, device=self.device))
         with torch.device(self.device):
             self._build(self.config)
+
+    @classmethod
+    def policy_kind(cls, config: Any) -> str:
+        """Return the `kind` of policy that an agent with this configuration has."""
+        return str(config.policy)
+
+    @property
+    def is_family(self) -> bool:
+        """Whether the policy is a family, with a member for every balance."""
+        return self.balance is not None and self.balance.is_family
+
+    @property
+    def discount(self) -> float:
+        """γ; 1 for an agent that has none."""
+        return float(getattr(self.config, "discount", 1.0))
+
+    @property
+    def fits_normalizer(self) -> bool:
+        """Whether the agent measures the statistics of its observations itself."""
+        return False
 
     def set_phase(self, phase: Phase, length: int | None = None) -> None:
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
@@ -99,8 +165,16 @@ class Agent(Learner, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no critic")
 
-    def judge(self, rollouts: Rollouts) -> Metrics:
-        """Give every step of full rollouts what `update` learns from.
+    def rollout_buffer(self, num_envs: int, batch_size: int) -> RolloutBuffer:
+        """Return what an on-policy agent's interaction is kept in until it has learned from it.
+
+        Raises:
+            NotImplementedError: for an agent that learns from a replay.
+        """
+        raise NotImplementedError(f"{type(self).__name__} learns from a replay, not from rollouts")
+
+    def compute_advantages(self, rollouts: RolloutBuffer) -> Metrics:
+        """Give every step of full rollouts what an on-policy agent's `update` learns from.
 
         Raises:
             NotImplementedError: for an agent that learns from a replay.
@@ -137,7 +211,7 @@ class Agent(Learner, ABC):
             ValueError: when a balance is asked for and the policy is no family.
         """
         if balance is not None:
-            if self.balance is None or not self.balance.is_family:
+            if not self.is_family:
                 raise ValueError(
                     "this agent has one policy, not a family: train it with StateAdaptiveBalance to ask for a balance"
                 )
@@ -176,10 +250,9 @@ class Agent(Learner, ABC):
 
         Before the tanh, where there is one. None for a deterministic policy.
         """
-        found = self.policy(self._acting_inputs(observations))
-        if isinstance(found, Tensor):
+        if not isinstance(self.policy, StochasticPolicy):
             return None
-        mean, log_std = found
+        mean, log_std = self.policy(self._acting_inputs(observations))
         return mean, log_std.expand_as(mean)
 
     @torch.no_grad()
@@ -200,7 +273,7 @@ class Agent(Learner, ABC):
         conditioned: Tensor = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
         return conditioned
 
-    def progress(self) -> dict[str, Any]:
+    def phase_state(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as plain JSON types."""
         return {
             "phase": self.phase,
@@ -208,30 +281,8 @@ class Agent(Learner, ABC):
             "phase_length": self.phase_length,
         }
 
-    def load_progress(self, progress: Mapping[str, Any]) -> None:
-        self.phase = progress["phase"]
-        self.phase_updates = progress["phase_updates"]
-        self.phase_length = progress["phase_length"]
-
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """Return every optimiser's tensors, keyed by parameter name: ``"critic.head.bias:exp_avg"``."""
-        names = {id(p): name for name, p in self.named_parameters()}
-        return {
-            f"{names[id(parameter)]}:{key}": value
-            for optimizer in self.optimizers.values()
-            for parameter, slots in optimizer.state.items()
-            for key, value in slots.items()
-        }
-
-    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
-        """Undo `optimizer_state`; parameters that it lacks keep fresh moments."""
-        slots: dict[str, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            name, slot = key.rsplit(":", 1)
-            slots.setdefault(name, {})[slot] = value
-        names = {id(p): name for name, p in self.named_parameters()}
-        for optimizer in self.optimizers.values():
-            for parameter in optimizer.param_groups[0]["params"]:
-                stored = slots.get(names[id(parameter)], {})
-                for key, value in optimizer.state[parameter].items():
-                    value.copy_(stored.get(key, torch.zeros_like(value)))
+    def load_phase_state(self, state: Mapping[str, Any]) -> None:
+        """Undo `phase_state`."""
+        self.phase = state["phase"]
+        self.phase_updates = state["phase_updates"]
+        self.phase_length = state["phase_length"]

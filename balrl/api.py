@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from balrl.agents.registration import agent_class
 from balrl.errors import UserError, check_target
 from balrl.run.directory import (
     RunResult,
@@ -80,14 +81,18 @@ def train_population(
     display, folder = display or SilentDisplay(), Path(run_dir)
     if member_dirs(folder) or (folder / "config.yaml").exists():
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
-    if any(config.agent.name == "ppo" for config in members.values()):
-        raise UserError("agent ppo learns from its own rollouts and cannot share updates: train its seeds one by one")
+    for config in members.values():
+        if agent_class(config.agent).on_policy:
+            raise UserError(
+                f"agent {config.agent.name} learns from its own rollouts and cannot share updates: train its seeds one "
+                "by one"
+            )
     shared: dict[Any, Any] = {}
-    parts = {
+    prepared = {
         name: prepare_run(config, folder / name, MemberDisplay(display, name), shared)
         for name, config in members.items()
     }
-    trainers = {name: start_run(config, parts[name], folder / name, shared) for name, config in members.items()}
+    trainers = {name: start_run(config, prepared[name], folder / name, shared) for name, config in members.items()}
     return run_together(trainers, display)
 
 
@@ -110,8 +115,8 @@ def resume_population(run_dir: str | Path, display: Display | None = None) -> di
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
     """Load the agent of a run (its newest checkpoint) or of a checkpoint directory. Nothing is unpickled."""
     from balrl.checkpoint import find_checkpoint, load_state, load_tensors
-    from balrl.config import validate
     from balrl.spaces import space_from_json
+    from balrl.validation import validate
 
     checkpoint = find_checkpoint(Path(path))
     state = load_state(checkpoint)
@@ -124,7 +129,7 @@ def load_agent(path: str | Path, device: str = "auto") -> Agent:
         target,
     )
     agent.load_state_dict(load_tensors(checkpoint, "agent", target, required=True))
-    agent.load_progress(state["agent"])
+    agent.load_phase_state(state["agent"])
     return agent
 
 
@@ -220,6 +225,6 @@ def _policy(
             f"the agent was made for {have[0]} observations and {have[1]} actions, environment {env_id} has "
             f"{spaces.observation_dim} and {spaces.action_dim}"
         )
-    if balance is not None and not getattr(agent.balance, "is_family", False):
+    if balance is not None and not agent.is_family:
         raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
     return lambda observations: agent.act(observations, deterministic=True, balance=balance)

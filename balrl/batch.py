@@ -27,7 +27,7 @@ class Batch(NamedTuple):
         mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
         next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
-            comes from `balrl.on_policy.Rollouts`.
+            comes from `balrl.on_policy.RolloutBuffer`.
     """
 
     observations: Tensor
@@ -45,18 +45,18 @@ class Batch(NamedTuple):
         """Return the rows at a boolean or integer index, or of a slice."""
         return Batch(*(None if x is None else x[index] for x in self))  # type: ignore[arg-type]
 
-    def split(self, parts: int) -> list[Batch]:
-        """Return `parts` batches of consecutive rows, all of one size.
+    def split(self, count: int) -> list[Batch]:
+        """Return `count` batches of consecutive rows, all of one size.
 
         Raises:
             ValueError: when the rows cannot be divided.
         """
         rows = self.rewards.shape[0]
-        if rows % parts:
-            raise ValueError(f"a batch of {rows} rows cannot be divided into {parts} equal parts")
-        if parts == 1:
+        if rows % count:
+            raise ValueError(f"a batch of {rows} rows cannot be divided into {count} equal parts")
+        if count == 1:
             return [self]
-        columns = [[None] * parts if x is None else x.chunk(parts) for x in self]
+        columns = [[None] * count if x is None else x.chunk(count) for x in self]
         return [Batch(*values) for values in zip(*columns, strict=True)]
 
     def join(self, other: Batch) -> Batch:

@@ -9,7 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,31 @@ from balrl.errors import UserError
 
 FORMAT = 3
 STATE_FILE = "state.json"
+
+
+class Carried(NamedTuple):
+    """A piece of an agent that another run can take over from a checkpoint.
+
+    Attributes:
+        name: of the attribute that holds it, a module or a parameter.
+        part: of the agent that it belongs to, as ``init.parts`` chooses them.
+        label: what messages call it.
+        optional: whether an agent of another kind may do without it; then it is left out, or starts fresh.
+        ensemble: whether it has members, of which there may be more than in the checkpoint.
+    """
+
+    name: str
+    part: Literal["policy", "critic"]
+    label: str
+    optional: bool = False
+    ensemble: bool = False
+
+
+POLICY = Carried("policy", "policy", "policy")
+BALANCE = Carried("balance", "policy", "balance model")
+CRITIC = Carried("critic", "critic", "critics", ensemble=True)
+TARGET_CRITIC = Carried("target_critic", "critic", "target critics", ensemble=True)
+VALUE = Carried("value", "critic", "V", optional=True)
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from balrl.errors import UserError, did_you_mean
-from balrl.plain_yaml import parse_yaml
+from balrl.errors import UserError
 
 
 class Config(BaseModel):
@@ -18,9 +15,10 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-ConfigT = TypeVar("ConfigT", bound=Config)
-KINDS = ("agent.name", "agent.balance.kind")
-"""The keys that say what their section is."""
+class AgentConfig(Config):
+    """Base of every agent's hyperparameters. `name` is a `Literal` in each; presets and messages call the agent so."""
+
+    name: str
 
 
 class DataConfig(Config):
@@ -290,71 +288,3 @@ class RunConfig(Config):
                 f"reward.online_every is {reward.online_every:,} and warmup.steps {self.warmup.steps:,}: the first "
                 "preferences must come before fine-tuning; raise warmup.steps to it, or give reward.pairs"
             )
-
-
-def override(data: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return `data` with dotted settings such as ``{"agent.balance.maximum": "8"}`` applied; values are YAML.
-
-    Changing what a section *is* (one of `KINDS`) drops the section's other keys: they belong to the old kind.
-    """
-    result: dict[str, Any] = copy.deepcopy(data)
-    # What a section is goes first, so that its other settings apply to the new kind whatever their order.
-    order = sorted(settings, key=lambda key: key not in KINDS)
-    for key in order:
-        value = parse_yaml(settings[key], f"--{key}")
-        *sections, leaf = key.split(".")
-        node = result
-        for section in sections:
-            child = node.setdefault(section, {})
-            if not isinstance(child, dict):
-                raise UserError(f"--{key}: '{section}' is a single value, not a section")
-            node = child
-        if key in KINDS and node.get(leaf) != value:
-            node.clear()
-        node[leaf] = value
-    return result
-
-
-def validate(kind: type[ConfigT], data: Any, source: str) -> ConfigT:
-    """Build a configuration, or raise a `UserError` with the first mistake in one line."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{source}: {describe(error, kind)}") from error
-
-
-def describe(error: ValidationError, kind: type[Config]) -> str:
-    """Return the first validation error as one line: the key, the value found, what was expected."""
-    first = error.errors()[0]
-    names = sorted(set(field_names(kind)))
-    path = [str(part) for part in first["loc"]]
-    # Discriminated unions put the chosen tag into the location; the user wrote no such key.
-    key = ".".join(part for i, part in enumerate(path) if not (i and path[i - 1] in ("agent", "balance")))
-    if first["type"] == "extra_forbidden":
-        if key in names:
-            chosen = ", ".join(part for i, part in enumerate(path) if i and path[i - 1] in ("agent", "balance"))
-            return f"'{key}' is no setting of {chosen}; change the kind first, or leave the key out"
-        return f"unknown key '{key}'{did_you_mean(key, names)}"
-    if first["type"] == "missing":
-        return f"'{key}' is missing"
-    if first["type"].startswith("union_tag"):
-        return f"{key}: {first['msg'].replace('Input tag', 'the value')}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected it to be")
-    return f"{key} = {first['input']!r}: {message}" if key else message
-
-
-def field_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key of a configuration, of all members where a section can be one of several."""
-    for name, info in kind.model_fields.items():
-        sections = [t for t in _types_in(info.annotation) if issubclass(t, BaseModel)]
-        if not sections:
-            yield prefix + name
-        for section in sections:
-            yield from field_names(section, f"{prefix}{name}.")
-
-
-def _types_in(annotation: Any) -> Iterator[type]:
-    if isinstance(annotation, type):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _types_in(argument)

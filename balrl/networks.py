@@ -20,26 +20,26 @@ from balrl.vmap import rows, stacked
 ORTHOGONAL_GAIN = math.sqrt(2.0)
 
 
-def orthogonal(members: tuple[int, ...], fan_in: int, fan_out: int) -> nn.Parameter:
-    """Return a ``[*members, fan_in, fan_out]`` parameter, each member orthogonal with gain √2 (Saxe et al., 2014)."""
+def orthogonal(members: tuple[int, ...], fan_in: int, fan_out: int, gain: float = ORTHOGONAL_GAIN) -> nn.Parameter:
+    """Return a ``[*members, fan_in, fan_out]`` parameter, each member orthogonal times a gain (Saxe et al., 2014)."""
     weight = torch.empty(math.prod(members), fan_in, fan_out)
     for member in weight:
-        nn.init.orthogonal_(member, ORTHOGONAL_GAIN)
+        nn.init.orthogonal_(member, gain)
     return nn.Parameter(weight.reshape(*members, fan_in, fan_out))
 
 
 class Linear(nn.Module):
     """``y = x W + b``; ``x [*members, B, in]`` or ``[B, in]`` (shared by all members) gives ``[*members, B, out]``."""
 
-    def __init__(self, fan_in: int, fan_out: int, members: tuple[int, ...] = ()) -> None:
+    def __init__(self, fan_in: int, fan_out: int, members: tuple[int, ...] = (), gain: float = ORTHOGONAL_GAIN) -> None:
         super().__init__()
-        self.weight = orthogonal(members, fan_in, fan_out)
+        self.weight = orthogonal(members, fan_in, fan_out, gain)
         self.bias = nn.Parameter(torch.zeros(*members, fan_out))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
         if self.weight.dim() == 2:
             return torch.addmm(self.bias, x, self.weight)
-        weight, bias = _of(members, self.weight, self.bias)
+        weight, bias = _selected(members, self.weight, self.bias)
         # Not `x @ W`: matmul folds a shared x into a transposed product, and what follows then runs on strided memory.
         return torch.baddbmm(bias.unsqueeze(-2), x.expand(weight.shape[0], -1, -1), weight)
 
@@ -53,7 +53,7 @@ class ScalarHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        weight, bias = _of(members, self.weight, self.bias)
+        weight, bias = _selected(members, self.weight, self.bias)
         return (x * weight.unsqueeze(-2)).sum(-1) + bias.unsqueeze(-1)
 
 
@@ -66,7 +66,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*members, width))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        weight, bias = _of(members, self.weight, self.bias)
+        weight, bias = _selected(members, self.weight, self.bias)
         return F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(-2) + bias.unsqueeze(-2)
 
 
@@ -79,6 +79,7 @@ class MLP(nn.Module):
         members: leading ensemble axes of every parameter; ``()`` for one network.
         layer_norm: normalise each hidden layer before its ReLU.
         dropout: probability in [0, 1), applied only where `forward` is given a stream of random numbers.
+        last_gain: of the last layer's initial weights; √2 in all others.
     """
 
     def __init__(
@@ -88,10 +89,14 @@ class MLP(nn.Module):
         members: tuple[int, ...] = (),
         layer_norm: bool = False,
         dropout: float = 0.0,
+        last_gain: float = ORTHOGONAL_GAIN,
     ) -> None:
         super().__init__()
         widths = [input_dim, *hidden]
-        self.layers = nn.ModuleList(Linear(a, b, members) for a, b in pairwise(widths))
+        gains = [ORTHOGONAL_GAIN] * (len(hidden) - 1) + [last_gain]
+        self.layers = nn.ModuleList(
+            Linear(*pair, members, gain) for pair, gain in zip(pairwise(widths), gains, strict=True)
+        )
         self.norms = nn.ModuleList(LayerNorm(w, members) for w in hidden) if layer_norm else None
         self.dropout = dropout
         self.output_dim = widths[-1]
@@ -133,9 +138,10 @@ class QEnsemble(nn.Module):
         hidden: Sequence[int],
         members: int = 2,
         layer_norm: bool = False,
+        last_gain: float = ORTHOGONAL_GAIN,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(observation_dim + action_dim, hidden, (members,), layer_norm)
+        self.trunk = MLP(observation_dim + action_dim, hidden, (members,), layer_norm, last_gain=last_gain)
         self.head = ScalarHead(self.trunk.output_dim, (members,))
         self.members = members
 
@@ -194,7 +200,7 @@ class RunningMoments(nn.Module):
         self.count.copy_(total)
 
 
-def _of(members: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
+def _selected(members: Tensor | None, *parameters: Tensor) -> tuple[Tensor, ...]:
     """Return the rows of some members ``[k]`` of each parameter, or the parameters as they are."""
     return parameters if members is None else tuple(p.index_select(0, members) for p in parameters)
 

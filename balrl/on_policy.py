@@ -11,11 +11,11 @@ from balrl.batch import TRANSITION, Batch
 from balrl.errors import UserError
 from balrl.random_stream import RandomStream
 
-JUDGED = ("log_probs", "advantages", "value_targets")
+COMPUTED = ("log_probs", "advantages", "value_targets")
 
 
-class Rollouts:
-    """T steps of N worlds: filled step by step, judged when full, drawn from in shuffled batches, and emptied.
+class RolloutBuffer:
+    """T steps of N worlds: filled one by one, given their advantages, drawn from in shuffled batches, and emptied.
 
     Args:
         steps: T.
@@ -83,7 +83,7 @@ class Rollouts:
         self.valid[self.filled] = True if valid is None else valid
         self.filled += 1
 
-    def judge(self, log_probs: Tensor, advantages: Tensor, value_targets: Tensor) -> None:
+    def store(self, log_probs: Tensor, advantages: Tensor, value_targets: Tensor) -> None:
         """Store what the algorithm makes of the steps, each ``[T, N]``."""
         self.log_probs.copy_(log_probs)
         self.advantages.copy_(advantages)
@@ -105,7 +105,7 @@ class Rollouts:
         """Return the batch that `shuffle` laid out for an agent's `clock` ``[]``."""
         first = (clock - self.start) * self.batch_size
         rows = self.order.index_select(0, first + torch.arange(self.batch_size, device=self.device))
-        fields = {name: getattr(self, name).flatten(0, 1).index_select(0, rows) for name in (*TRANSITION, *JUDGED)}
+        fields = {name: getattr(self, name).flatten(0, 1).index_select(0, rows) for name in (*TRANSITION, *COMPUTED)}
         return Batch(**fields)
 
     def relabel(self, reward: Callable[[Tensor, Tensor], Tensor]) -> None:

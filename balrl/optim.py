@@ -1,8 +1,9 @@
-"""Optimisers: their moments, and steps that touch only their own parameters."""
+"""Optimisers: their moments, their step sizes, and steps that touch only their own parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Self
 
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 
 from balrl.vmap import stacked, unstacked
 
+CACHED = 2048
+"""Rows whose activations stay in a CPU's cache."""
 
-class Learner(nn.Module):
+
+class OptimizedModule(nn.Module):
     """A module with optimisers of its own parameters, whose moments are moved and cast with them."""
 
     def __init__(self) -> None:
@@ -26,6 +30,29 @@ class Learner(nn.Module):
                 slots.update({key: fn(value) for key, value in slots.items()})
                 slots["step"] = slots["step"].float()  # the fused kernels' type, whatever the parameters are cast to
         return self
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return every optimiser's tensors, keyed by parameter name: ``"critic.head.bias:exp_avg"``."""
+        names = {id(p): name for name, p in self.named_parameters()}
+        return {
+            f"{names[id(parameter)]}:{key}": value
+            for optimizer in self.optimizers.values()
+            for parameter, slots in optimizer.state.items()
+            for key, value in slots.items()
+        }
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Undo `optimizer_state`; parameters that it lacks keep fresh moments."""
+        slots: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            name, slot = key.rsplit(":", 1)
+            slots.setdefault(name, {})[slot] = value
+        names = {id(p): name for name, p in self.named_parameters()}
+        for optimizer in self.optimizers.values():
+            for parameter in optimizer.param_groups[0]["params"]:
+                stored = slots.get(names[id(parameter)], {})
+                for key, value in optimizer.state[parameter].items():
+                    value.copy_(stored.get(key, torch.zeros_like(value)))
 
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bool = False) -> torch.optim.Adam:
@@ -50,6 +77,21 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bo
     return optimizer
 
 
+def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, done: Tensor, length: int | None) -> None:
+    """Set a scheduled step size to ``½ (1 + cos(π t / T)) · learning_rate`` (arXiv 1608.03983), or to all of it.
+
+    Args:
+        done: t ``[]``, the steps that were taken.
+        length: T; None: the step size stays.
+    """
+    rate = optimizer.param_groups[0]["lr"]
+    if length:
+        share = (done.to(rate.dtype) / length).clamp(max=1)
+        rate.copy_(0.5 * (1 + torch.cos(math.pi * share)) * learning_rate)
+    else:
+        rate.fill_(learning_rate)
+
+
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
     """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own.
 
@@ -68,8 +110,15 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | No
     optimizer.step()
 
 
-def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, blocks: int, parameters: Sequence[Tensor]) -> Tensor:
-    """Return the mean of a loss over rows, computed and differentiated one block of rows after another.
+def coast(optimizer: torch.optim.Optimizer) -> None:
+    """Take one step of `optimizer` on gradients of zero: the momentum moves the parameters, and decays."""
+    for parameter in optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+
+
+def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, width: int, parameters: Sequence[Tensor]) -> Tensor:
+    """Return the mean of a loss over rows, on a CPU computed and differentiated one block of rows after another.
 
     Value and gradient are those of ``loss_of(slice(0, rows))``, but what is made on the way exists for one block at a
     time, and can stay in a processor's cache. The result is linear in the parameters, with the gradient for its slope:
@@ -78,9 +127,10 @@ def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, blocks: int, parame
     Args:
         loss_of: the mean loss ``[]`` over some rows.
         rows: how many there are.
-        blocks: into how many parts they are cut, as equal as can be.
+        width: inputs of a network that each row stands for; a block has `CACHED` of them.
         parameters: what the loss is differentiated by.
     """
+    blocks = -(-width * rows // CACHED) if parameters[0].device.type == "cpu" else 1
     if blocks == 1:
         return loss_of(slice(0, rows))
     size = -(-rows // blocks)
@@ -90,6 +140,6 @@ def in_blocks(loss_of: Callable[[slice], Tensor], rows: int, blocks: int, parame
         loss = loss_of(block) * ((block.stop - block.start) / rows)
         losses.append(loss.detach())
         made.append(torch.autograd.grad(stacked(loss).sum(), [stacked(p) for p in parameters]))
-    gradients = [reduce(torch.add, parts) for parts in zip(*made, strict=True)]
+    gradients = [reduce(torch.add, terms) for terms in zip(*made, strict=True)]
     slope = reduce(torch.add, [(p * unstacked(g, p)).sum() for p, g in zip(parameters, gradients, strict=True)])
     return reduce(torch.add, losses) + (slope - slope.detach())

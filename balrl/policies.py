@@ -7,13 +7,15 @@ All act in [-1, 1]. Shapes: inputs ``[B, input_dim]``, actions ``[B, action_dim]
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from balrl.networks import MLP, Linear
+from balrl.networks import MLP, ORTHOGONAL_GAIN, Linear
 from balrl.random_stream import RandomStream
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -46,11 +48,45 @@ def _noise(mean: Tensor, stream: RandomStream, count: int | None) -> Tensor:
     return stream.normal(*shape, dtype=mean.dtype)
 
 
-class GaussianPolicy(nn.Module):
+class Policy(nn.Module, ABC):
+    """What every policy head does. `kind` is its name in configurations."""
+
+    kind: ClassVar[str]
+    trunk: MLP
+    mean: Linear
+
+    @abstractmethod
+    def mode(self, x: Tensor) -> Tensor:
+        """Return the most likely actions."""
+
+    @abstractmethod
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return reparameterised actions and their log-probabilities, where the policy has a density."""
+
+
+class StochasticPolicy(Policy):
+    """A policy with a density."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, dropout: RandomStream | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation of the normal distribution, before the tanh where there is one."""
+
+    @abstractmethod
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return reparameterised actions and their log-probabilities."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, actions: Tensor, dropout: RandomStream | None = None) -> Tensor:
+        """Return the log-density of actions."""
+
+
+class GaussianPolicy(StochasticPolicy):
     """N(tanh(f(s)), diag(σ²)) with σ a free parameter, not squashed; IQL's policy (arXiv 2110.06169).
 
     Samples can leave [-1, 1]: `act` of an agent clips them, densities are the unclipped Gaussian's.
     """
+
+    kind = "gaussian"
 
     def __init__(
         self,
@@ -60,9 +96,10 @@ class GaussianPolicy(nn.Module):
         log_std_range: tuple[float, float] = (-5.0, 2.0),
         dropout: float = 0.0,
         layer_norm: bool = False,
+        last_gain: float = ORTHOGONAL_GAIN,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
         self.log_std_range = log_std_range
@@ -84,11 +121,13 @@ class GaussianPolicy(nn.Module):
         return self(x)[0]
 
 
-class TanhGaussianPolicy(nn.Module):
+class TanhGaussianPolicy(StochasticPolicy):
     """tanh(N(μ(s), diag(σ(s)²))), SAC's policy (arXiv 1801.01290, appendix C).
 
     With `state_dependent_std` off, σ is a free parameter that starts at 1.
     """
+
+    kind = "tanh-gaussian"
 
     def __init__(
         self,
@@ -99,9 +138,10 @@ class TanhGaussianPolicy(nn.Module):
         dropout: float = 0.0,
         layer_norm: bool = False,
         state_dependent_std: bool = True,
+        last_gain: float = ORTHOGONAL_GAIN,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = (
             Linear(self.trunk.output_dim, action_dim) if state_dependent_std else nn.Parameter(torch.zeros(action_dim))
@@ -130,8 +170,10 @@ class TanhGaussianPolicy(nn.Module):
         return torch.tanh(self(x)[0])
 
 
-class DeterministicPolicy(nn.Module):
+class DeterministicPolicy(Policy):
     """tanh(f(s)); sampling returns the same action as the mode."""
+
+    kind = "deterministic"
 
     def __init__(
         self,
@@ -139,9 +181,11 @@ class DeterministicPolicy(nn.Module):
         action_dim: int,
         hidden: Sequence[int],
         dropout: float = 0.0,
+        layer_norm: bool = False,
+        last_gain: float = ORTHOGONAL_GAIN,
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, dropout=dropout)
+        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
         self.mean = Linear(self.trunk.output_dim, action_dim)
 
     def forward(self, x: Tensor, dropout: RandomStream | None = None) -> Tensor:
@@ -150,6 +194,17 @@ class DeterministicPolicy(nn.Module):
     def mode(self, x: Tensor) -> Tensor:
         return self(x)
 
-    def sample(self, x: Tensor, stream: RandomStream) -> tuple[Tensor, None]:
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, None]:
         """Return the action; it has no density."""
-        return self(x), None
+        actions = self(x)
+        return (actions if count is None else actions.expand(count, *actions.shape)), None
+
+
+def make_policy(kind: str, input_dim: int, action_dim: int, hidden: Sequence[int], **settings: Any) -> Policy:
+    """Build the policy head of a kind.
+
+    Args:
+        settings: further arguments of its class.
+    """
+    kinds: dict[str, type[Policy]] = {p.kind: p for p in (GaussianPolicy, TanhGaussianPolicy, DeterministicPolicy)}
+    return kinds[kind](input_dim, action_dim, hidden, **settings)

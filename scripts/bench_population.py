@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
+from balrl.agent import Metrics
 from balrl.bench.updates import BATCH, ROWS, Subject, per_second
 from balrl.execution.population import Population
-from balrl.execution.tracing import Metrics
 from balrl.execution.updates import choose_updates
 from balrl.run.registry import resolve_device
 

@@ -10,7 +10,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from balrl.agents.config import AgentConfig, BalanceConfig
+from balrl.agents.config import BalanceConfig
+from balrl.agents.registration import OWN
 from balrl.run.presets import TrainConfig, preset_names
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -41,6 +42,7 @@ def type_name(annotation: Any) -> str:
     text = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
     text = text.replace("typing.", "").replace("balrl.agents.config.", "").replace("NoneType", "None")
     text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*?\]\)\]", r"\1", text)
+    text = re.sub(r"Union\[([^\[\]]*)\]", lambda found: found[1].replace(", ", " | "), text)
     return text.replace("|", "\\|")
 
 
@@ -77,7 +79,7 @@ def render() -> str:
     """Return the whole document."""
     lines = [INTRODUCTION.format(presets=", ".join(f"`{name}`" for name in preset_names()))]
     parts = sections(TrainConfig)
-    parts += [("agent.", model) for model in get_args(get_args(AgentConfig)[0])]
+    parts += [("agent.", model) for model in (own.config for own in OWN)]
     parts += [("agent.balance.", model) for model in get_args(get_args(BalanceConfig)[0])]
     for prefix, model in parts:
         tag = next((f.default for n, f in model.model_fields.items() if n in ("name", "kind")), None)

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from balrl.agents.config import FixedBalance, StateAdaptiveBalance
-from balrl.config import field_names, override
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig, dump_config, load_config, preset_names, preset_text
+from balrl.validation import field_names, override
 
 DOMAINS = ("point-maze", "locomotion", "adroit", "antmaze", "kitchen")
 NEEDED = {"dataset": "some-file.hdf5"}

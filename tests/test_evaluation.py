@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from balrl.data.reference import Reference
 from balrl.envs import PointMazeVectorEnv

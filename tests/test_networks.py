@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from balrl.networks import MLP, Normalizer, QEnsemble, Value, polyak_update, sinusoidal_embedding
 from balrl.random_stream import RandomStream

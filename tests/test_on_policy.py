@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from balrl.batch import Batch
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.random_stream import RandomStream
 
 
@@ -14,11 +14,11 @@ def vector_step(t: int, worlds: int = 3) -> Batch:
     return Batch(x[:, None].expand(-1, 2), -x[:, None], x, x[:, None].expand(-1, 2) + 1, x.long() % 4 == 0)
 
 
-def filled(steps: int = 4, batch_size: int = 5, epochs: int = 3, valid: torch.Tensor | None = None) -> Rollouts:
-    rollouts = Rollouts(steps, 3, 2, 1, epochs, batch_size)
+def filled(steps: int = 4, batch_size: int = 5, epochs: int = 3, valid: torch.Tensor | None = None) -> RolloutBuffer:
+    rollouts = RolloutBuffer(steps, 3, 2, 1, epochs, batch_size)
     for t in range(steps):
         rollouts.add(vector_step(t), torch.tensor([t == 1, False, True]), None if t else valid)
-    rollouts.judge(rollouts.rewards + 1, rollouts.rewards + 2, rollouts.rewards + 3)
+    rollouts.store(rollouts.rewards + 1, rollouts.rewards + 2, rollouts.rewards + 3)
     return rollouts
 
 
@@ -53,7 +53,7 @@ def test_reset_rows_are_left_out() -> None:
 
 
 def test_a_stopped_rollout_goes_on() -> None:
-    one, other = Rollouts(4, 3, 2, 1, 1, 4), Rollouts(4, 3, 2, 1, 1, 4)
+    one, other = RolloutBuffer(4, 3, 2, 1, 1, 4), RolloutBuffer(4, 3, 2, 1, 1, 4)
     for t in range(2):
         one.add(vector_step(t), torch.tensor([False, True, False]))
     other.load_state_dict({k: v.clone() for k, v in one.state_dict().items()})

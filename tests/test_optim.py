@@ -8,34 +8,37 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from balrl.agents import CQL
 from balrl.agents.config import CQLConfig
-from balrl.optim import in_blocks
+from balrl.optim import adam, anneal, coast, descend, in_blocks
 from tests.conftest import random_batch
 
 SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
 
 
 @settings(deadline=None, max_examples=30)
-@given(rows=st.integers(1, 12), blocks=st.integers(1, 12))
-def test_a_loss_in_blocks_is_the_loss(rows: int, blocks: int) -> None:
+@given(rows=st.integers(1, 12), width=st.integers(1, 12), cached=st.integers(1, 12))
+def test_a_loss_in_blocks_is_the_loss(rows: int, width: int, cached: int) -> None:
     data = torch.randn(rows, 3, dtype=torch.float64)
     parameters = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
 
     def loss_of(part: slice) -> torch.Tensor:
         return (data[part] @ parameters[0]).mul(data[part] @ parameters[1]).exp().mean()
 
-    whole, parts = loss_of(slice(0, rows)), in_blocks(loss_of, rows, blocks, parameters)
+    whole = loss_of(slice(0, rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("balrl.optim.CACHED", cached)
+        parts = in_blocks(loss_of, rows, width, parameters)
     torch.testing.assert_close(whole, parts)
     torch.testing.assert_close(
         torch.autograd.grad((3 * whole).square(), parameters), torch.autograd.grad((3 * parts).square(), parameters)
     )
 
 
-def test_what_backward_needs_is_freed_with_each_block() -> None:
+def test_what_backward_needs_is_freed_with_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balrl.optim.CACHED", 32)
     parameter, data, alive = torch.ones(2, requires_grad=True), torch.ones(64, 2), []
 
     def loss_of(part: slice) -> torch.Tensor:
@@ -44,7 +47,7 @@ def test_what_backward_needs_is_freed_with_each_block() -> None:
         alive.append(weakref.ref(activations))
         return activations.mean()
 
-    in_blocks(loss_of, 64, 4, [parameter])
+    in_blocks(loss_of, 64, 2, [parameter])
     assert len(alive) == 4
 
 
@@ -52,9 +55,35 @@ def test_what_backward_needs_is_freed_with_each_block() -> None:
 def test_cql_s_penalty_in_blocks(options: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     found, data = [], random_batch(10, dtype=torch.float64)
     for cached in (10**9, 30):
-        monkeypatch.setattr("balrl.agents.cql.CACHED", cached)
+        monkeypatch.setattr("balrl.optim.CACHED", cached)
         torch.manual_seed(0)
         agent = CQL(*SPACES, CQLConfig(hidden=(8, 8), **options)).double()  # type: ignore[arg-type]
         penalty = agent.penalty(data)
         found.append((penalty, *torch.autograd.grad(penalty, list(agent.critic.parameters()))))
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("done", "length", "share"), [(0, 8, 1.0), (4, 8, 0.5), (8, 8, 0.0), (9, 8, 0.0), (5, None, 1.0)]
+)
+def test_a_step_size_follows_half_a_cosine(done: int, length: int | None, share: float) -> None:
+    optimizer = adam([torch.nn.Parameter(torch.zeros(2))], 0.3, scheduled=True)
+    anneal(optimizer, 0.3, torch.tensor(done), length)
+    assert optimizer.param_groups[0]["lr"].item() == pytest.approx(0.3 * share, abs=1e-15)
+
+
+def test_coasting_is_adam_on_gradients_of_zero() -> None:
+    """Two gradients, then three without: parameter and moments as in arXiv 1412.6980."""
+    parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = adam([parameter], 0.1)
+    slopes = torch.tensor([[3.0, -0.5], [-1.0, 0.25]], dtype=torch.float64)
+    for slope in slopes:
+        descend(optimizer, (slope * parameter).sum())
+    for _ in range(3):
+        coast(optimizer)
+    expected, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for t, g in enumerate([*slopes.numpy(), *np.zeros((3, 2))], 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        expected -= 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(optimizer.state[parameter]["exp_avg"].numpy(), m, rtol=1e-12)

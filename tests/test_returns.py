@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from balrl.batch import Batch
 from balrl.returns import MonteCarlo, RunningEpisodes, generalized_advantages

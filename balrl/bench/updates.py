@@ -11,9 +11,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from balrl.agents.config import AgentConfig, CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agent import Metrics
+from balrl.agents.config import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
-from balrl.execution.tracing import Metrics
+from balrl.config import AgentConfig
 from balrl.execution.updates import EagerUpdates, Updates, choose_updates
 from balrl.replay import ReplayBuffer
 from balrl.run.registry import make_agent

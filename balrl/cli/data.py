@@ -84,7 +84,7 @@ def _check(options: argparse.Namespace, _: list[str]) -> int:
 def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from balrl.run.record import collect
+    from balrl.run.record import record_dataset
 
     minari_id = options.out.removeprefix(MINARI) if options.out.startswith(MINARI) else None
     if minari_id is not None:
@@ -95,7 +95,7 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
     with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("transitions", total=options.steps)
         try:
-            episodes = collect(
+            episodes = record_dataset(
                 options.env,
                 options.source,
                 options.steps,

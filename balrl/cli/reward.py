@@ -148,8 +148,8 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
             ),
         )
     ensemble.save(options.out)
-    judged = f"{found['held_out_pairs']} held-out pairs" if found["held_out_pairs"] else "the training pairs"
-    _print_quality(found, judged)
+    measured_on = f"{found['held_out_pairs']} held-out pairs" if found["held_out_pairs"] else "the training pairs"
+    _print_quality(found, measured_on)
     print(f"wrote {options.out}: {options.members} members, {found['epochs']} epochs")
 
 
@@ -196,11 +196,11 @@ def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
 def _study(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
-    from balrl.config import validate
     from balrl.plain_yaml import read_config_file
     from balrl.studies.config import StudyConfig
     from balrl.studies.overoptimization import read_results, run_study
     from balrl.studies.report import write_report
+    from balrl.validation import validate
 
     data = read_config_file(options.protocol) if options.protocol else {}
     config = validate(StudyConfig, data, f"'{options.protocol}'")
@@ -215,9 +215,9 @@ def _study(options: argparse.Namespace, _: list[str]) -> None:
     print(f"wrote {write_report(results, options.out)}")
 
 
-def _print_quality(found: dict[str, Any], judged: str) -> None:
+def _print_quality(found: dict[str, Any], measured_on: str) -> None:
     members = ", ".join(f"{x:.3f}" for x in found["accuracy"])
-    print(f"on {judged}: accuracy {found['ensemble_accuracy']:.3f} (members {members}), "
+    print(f"on {measured_on}: accuracy {found['ensemble_accuracy']:.3f} (members {members}), "
           f"calibration error {found['calibration_error']:.3f}")  # fmt: skip
 
 

@@ -79,9 +79,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _resume(options: argparse.Namespace, settings: dict[str, str], display: RichDisplay) -> list[RunResult]:
     from balrl.api import resume, resume_population
-    from balrl.config import override, validate
     from balrl.run.directory import member_dirs, read_run_config
     from balrl.run.presets import load_config
+    from balrl.validation import override, validate
 
     given = {"--run-dir": options.run_dir is not None, "--seeds": bool(options.seeds), "--vary": bool(options.vary)}
     if any(given.values()):

@@ -15,7 +15,7 @@ from balrl.errors import UserError
 from balrl.returns import MonteCarlo
 
 Array = NDArray[Any]
-PART = 100_000
+CHUNK = 100_000
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.rewards)
 
-    def parts(self) -> list[slice]:
-        """Return the rows in parts small enough to work on in memory, where the arrays are mapped from a file."""
-        return [slice(first, first + PART) for first in range(0, len(self), PART)]
+    def chunks(self) -> list[slice]:
+        """Return the rows in chunks small enough to work on in memory, where the arrays are mapped from a file."""
+        return [slice(first, first + CHUNK) for first in range(0, len(self), CHUNK)]
 
     @cached_property
     def ends(self) -> Array:

@@ -87,7 +87,7 @@ def not_finite(dataset: Dataset) -> list[str]:
     for name in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(dataset, name).reshape(len(dataset), -1)
         rows = np.concatenate(
-            [part.start + np.flatnonzero(~np.isfinite(values[part]).all(1)) for part in dataset.parts()]
+            [rows.start + np.flatnonzero(~np.isfinite(values[rows]).all(1)) for rows in dataset.chunks()]
         )
         if len(rows):
             found.append(

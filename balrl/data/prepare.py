@@ -69,7 +69,7 @@ def monte_carlo(config: DataConfig, discount: float, transform: RewardTransform)
 def observation_statistics(dataset: Dataset, eps: float) -> tuple[Array, Array]:
     """Return mean and standard deviation + `eps` of the observations, each ``[observation_dim]``."""
     mean = dataset.observations.mean(0, dtype=np.float64)
-    squares = sum(((dataset.observations[part] - mean) ** 2).sum(0) for part in dataset.parts())
+    squares = sum(((dataset.observations[rows] - mean) ** 2).sum(0) for rows in dataset.chunks())
     return mean.astype(np.float32), (np.sqrt(squares / len(dataset)) + eps).astype(np.float32)
 
 
@@ -133,8 +133,8 @@ def to_replay(
     widths = dataset.observations.shape[1], dataset.actions.shape[1]
     buffer = ReplayBuffer(len(dataset), *widths, device, fields, allocate)
     columns = {name: getattr(dataset, name) for name in TRANSITION} | extra
-    for part in dataset.parts():
-        buffer.add(Batch(**{name: torch.from_numpy(np.array(column[part])) for name, column in columns.items()}))
+    for rows in dataset.chunks():
+        buffer.add(Batch(**{name: torch.from_numpy(np.array(column[rows])) for name, column in columns.items()}))
     return buffer
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from balrl.agent import Metrics
 from balrl.execution.population import Population
-from balrl.execution.tracing import Metrics, Update
+from balrl.execution.tracing import Update
 from balrl.execution.updates import Updates
 
 Result = TypeVar("Result")

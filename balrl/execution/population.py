@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from balrl.execution.tracing import Metrics, Update, adam_step
-from balrl.execution.updates import Updatable
+from balrl.agent import Agent, Metrics
+from balrl.execution.tracing import Update, adam_step
 from balrl.replay import ReplayBuffer, check_memory
-
-
-class Member(Updatable, Protocol):
-    """What a population needs of an agent: a module."""
-
-    config: Any
-
-    def modules(self) -> Iterator[nn.Module]: ...
 
 
 class _Slot(NamedTuple):
@@ -43,7 +35,7 @@ class Population:
         replays: of each member what its updates draw from, in the same order. What all of them share is not copied.
     """
 
-    def __init__(self, agents: Sequence[Member], replays: Sequence[Sequence[ReplayBuffer]]) -> None:
+    def __init__(self, agents: Sequence[Agent], replays: Sequence[Sequence[ReplayBuffer]]) -> None:
         self.members = list(agents)
         self.device = self.members[0].device
         self._substitutes: list[tuple[Sequence[_Slot], Tensor]] = []
@@ -121,7 +113,7 @@ class Population:
         for member, own in zip(self.members, self._parted(state), strict=True):
             member.load_optimizer_state(own)
 
-    def _gathered(self, state_of: Callable[[Member], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _gathered(self, state_of: Callable[[Agent], dict[str, Tensor]]) -> dict[str, Tensor]:
         return {f"{i}.{key}": value for i, m in enumerate(self.members) for key, value in state_of(m).items()}
 
     def _parted(self, state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -182,7 +174,7 @@ class _StackedAdam:
         )
 
 
-def _tensor_slots(agent: Member, replays: Sequence[ReplayBuffer]) -> Iterator[_Slot]:
+def _tensor_slots(agent: Agent, replays: Sequence[ReplayBuffer]) -> Iterator[_Slot]:
     optimizers: dict[int, Any] = {}
     for module in agent.modules():
         for mapping in (module._parameters, module._buffers):
@@ -195,13 +187,13 @@ def _tensor_slots(agent: Member, replays: Sequence[ReplayBuffer]) -> Iterator[_S
         yield from (_Slot(vars(replay), key) for key in replay.tensors)
 
 
-def _optimizer_slots(agent: Member) -> Iterator[_Slot]:
+def _optimizer_slots(agent: Agent) -> Iterator[_Slot]:
     for module in agent.modules():
         owned = getattr(module, "optimizers", {})
         yield from (_Slot(owned, key) for key in owned)
 
 
-def _number_slots(agent: Member) -> Iterator[_Slot]:
+def _number_slots(agent: Agent) -> Iterator[_Slot]:
     """Yield where a member keeps numbers that are no tensors: in its modules and in their configurations."""
     for module in agent.modules():
         for owner in (module, getattr(module, "config", None)):

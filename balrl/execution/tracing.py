@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from balrl.agent import Metrics
 from balrl.vmap import rows
 
-Metrics = dict[str, Tensor]
 Update = Callable[[], Metrics]
 aten = torch.ops.aten
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from balrl.execution.tracing import Metrics, Traced, Update, trace
+from balrl.agent import Metrics
+from balrl.execution.tracing import Traced, Update, trace
 
 WORTH_COMPILING = 20_000
 """Planned updates from which a compiler's half minute pays."""
@@ -18,7 +19,7 @@ BLOCK = 50
 
 
 class Updatable(Protocol):
-    """What running updates needs of an agent."""
+    """What running updates needs: an agent has it, and so has a population of them."""
 
     device: torch.device
     phase_updates: int

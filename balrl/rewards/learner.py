@@ -13,13 +13,13 @@ from balrl.config import RewardConfig
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.fit import FitConfig, fit_ensemble
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
-from balrl.rewards.recent import Recording
+from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.reward import LearnedReward
 from balrl.rewards.teacher import Teacher
 from balrl.spaces import SpaceAdapter
@@ -36,7 +36,7 @@ class RewardLearner:
         env_id: its id.
         seed: of pairs, teacher, initialisation and the order of data.
         device: where the ensemble lives.
-        recording: what rounds of new preferences are asked about; None: there are none.
+        recent: what rounds of new preferences are asked about; None: there are none.
         preferences: known so far.
         ensemble: trained already; None: one is made as configured, untrained.
     """
@@ -48,12 +48,12 @@ class RewardLearner:
         env_id: str,
         seed: int,
         device: torch.device | str = "cpu",
-        recording: Recording | None = None,
+        recent: RecentInteraction | None = None,
         preferences: Preferences | None = None,
         ensemble: RewardEnsemble | None = None,
     ) -> None:
         self.config, self.spaces, self.env_id, self.seed = config, spaces, env_id, seed
-        self.recording, self.preferences, self.rounds = recording, preferences, 0
+        self.recent, self.preferences, self.rounds = recent, preferences, 0
         width = spaces.observation_dim + spaces.action_dim
         if ensemble is None:
             ensemble = RewardEnsemble(width, config.members, config.hidden, config.shared_trunk, seed)
@@ -90,11 +90,11 @@ class RewardLearner:
         Raises:
             UserError: when no recorded episode is as long as a segment, or the teacher skips nearly everything.
         """
-        assert self.recording is not None
+        assert self.recent is not None
         c = self.config
         knows = self.preferences is not None or c.ensemble is not None
         made = ask(
-            self.recording.dataset(self.env_id),
+            self.recent.dataset(self.env_id),
             self.spaces,
             self.teacher,
             c.online_pairs,
@@ -113,18 +113,18 @@ class RewardLearner:
             "reward/calibration_error": found["calibration_error"],
         }
 
-    def relabel(self, storage: ReplayBuffer | Rollouts, units: RewardTransform) -> None:
+    def relabel(self, storage: ReplayBuffer | RolloutBuffer, units: RewardTransform) -> None:
         """Give what was stored the reward as it is now, in the run's units."""
         storage.relabel(lambda o, a: units.scale * self.reward(o, a.clamp(-1, 1)) + units.bias)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the ensemble, the preferences, the recording and the counters."""
+        """Return the ensemble, the preferences, the recent interaction and the counters."""
         state = {f"ensemble.{key}": value for key, value in self.reward.ensemble.state_dict().items()}
         state |= {"shift": torch.tensor(self.reward.shift, dtype=torch.float64), "rounds": torch.tensor(self.rounds)}
         if self.preferences is not None:
             state |= {f"preferences.{x}": getattr(self.preferences, x) for x in ("observations", "actions", "labels")}
-        if self.recording is not None:
-            state |= {f"recording.{key}": value for key, value in self.recording.state_dict().items()}
+        if self.recent is not None:
+            state |= {f"recording.{key}": value for key, value in self.recent.state_dict().items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -139,8 +139,8 @@ class RewardLearner:
         if known is not None:
             observations, actions, labels = (known[x].cpu() for x in ("observations", "actions", "labels"))
             self.preferences = Preferences(observations, actions, labels, self.env_id)
-        if self.recording is not None and "recording" in groups:
-            self.recording.load_state_dict(groups["recording"])
+        if self.recent is not None and "recording" in groups:
+            self.recent.load_state_dict(groups["recording"])
 
 
 def make_learner(
@@ -150,7 +150,7 @@ def make_learner(
     env_id: str,
     seed: int,
     device: torch.device,
-    recording: Recording | None,
+    recent: RecentInteraction | None,
     stored: Mapping[str, Tensor] | None = None,
 ) -> RewardLearner:
     """Return a run's learned reward, trained if there is something to train it on.
@@ -163,7 +163,7 @@ def make_learner(
         UserError: when ensemble, preferences, data and task do not fit together.
     """
     ensemble = RewardEnsemble.load(Path(config.ensemble)) if config.ensemble else None
-    learner = RewardLearner(config, spaces, env_id, seed, device, recording, None, ensemble)
+    learner = RewardLearner(config, spaces, env_id, seed, device, recent, None, ensemble)
     if stored is not None:
         learner.load_state_dict({key: value.to(device) for key, value in stored.items()})
         return learner

@@ -15,7 +15,7 @@ from balrl.spaces import SpaceAdapter
 COLUMNS = ("observations", "actions", "rewards", "done", "valid")
 
 
-class Recording:
+class RecentInteraction:
     """A ring of the last T vector steps of N worlds.
 
     Args:

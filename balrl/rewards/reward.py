@@ -46,7 +46,7 @@ class LearnedReward:
     @torch.no_grad()
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
         """Return rewards ``[B]`` of observations and actions in [-1, 1], both ``[B, …]``; asks the host nothing."""
-        return self.of(self.scores(observations, actions))
+        return self.combine(self.scores(observations, actions))
 
     @torch.no_grad()
     def scores(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class LearnedReward:
         scores: Tensor = self.ensemble(torch.cat([observations, actions], -1))
         return scores
 
-    def of(self, scores: Tensor) -> Tensor:
+    def combine(self, scores: Tensor) -> Tensor:
         """Return rewards ``[…]`` of members' scores ``[k, …]``."""
         return conservative(scores, self.objective, self.coefficient, check=False) + self.shift
 
@@ -69,7 +69,7 @@ class LearnedReward:
     def shift_for_survival(self, dataset: Dataset, spaces: SpaceAdapter) -> LearnedReward:
         """Return this reward with the shift that leaves `SURVIVAL` of a dataset's rewards above 0."""
         unshifted = LearnedReward(self.ensemble, self.objective, self.coefficient)
-        lowest = float(np.quantile(unshifted._of(dataset, spaces), 1 - SURVIVAL))
+        lowest = float(np.quantile(unshifted._label(dataset, spaces), 1 - SURVIVAL))
         return LearnedReward(self.ensemble, self.objective, self.coefficient, -lowest)
 
     def relabel(self, dataset: Dataset, spaces: SpaceAdapter) -> Dataset:
@@ -78,9 +78,9 @@ class LearnedReward:
         Raises:
             UserError: when data and ensemble do not fit, or a member's scores are not finite.
         """
-        return replace(dataset, rewards=self._of(dataset, spaces), rewards_from=self.describe())
+        return replace(dataset, rewards=self._label(dataset, spaces), rewards_from=self.describe())
 
-    def _of(self, dataset: Dataset, spaces: SpaceAdapter) -> Array:
+    def _label(self, dataset: Dataset, spaces: SpaceAdapter) -> Array:
         width, expected = dataset.observations.shape[1] + dataset.actions.shape[1], self.ensemble.inputs.mean.shape[0]
         if width != expected:
             raise UserError(
@@ -89,10 +89,10 @@ class LearnedReward:
             )
         device = self.ensemble.mean.device
         found = []
-        for part in dataset.parts():
-            observations = torch.from_numpy(np.ascontiguousarray(dataset.observations[part])).to(device)
-            actions = torch.from_numpy(np.asarray(spaces.from_environment(dataset.actions[part]), np.float32))
+        for rows in dataset.chunks():
+            observations = torch.from_numpy(np.ascontiguousarray(dataset.observations[rows])).to(device)
+            actions = torch.from_numpy(np.asarray(spaces.from_environment(dataset.actions[rows]), np.float32))
             scores = self.scores(observations, actions.to(device))
             check_members(scores)
-            found.append(self.of(scores).cpu().numpy())
+            found.append(self.combine(scores).cpu().numpy())
         return np.concatenate(found).astype(np.float32)

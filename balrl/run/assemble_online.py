@@ -7,10 +7,9 @@ from typing import Any
 import gymnasium as gym
 
 from balrl.agent import Agent
-from balrl.agents.config import PPOConfig
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rewards.learner import RewardLearner
@@ -53,9 +52,7 @@ def make_online(
             f"reward.online_every changes rewards in the replay, agent {config.agent.name} keeps Monte-Carlo returns "
             "of them there: choose another agent, or leave it out"
         )
-    rollouts = (
-        _make_rollouts(config.agent, config, env.num_envs, agent) if isinstance(config.agent, PPOConfig) else None
-    )
+    rollouts = _make_rollouts(config, env.num_envs, agent) if agent.on_policy else None
     if rollouts is not None:
         capacity = rollouts.steps * env.num_envs
     replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
@@ -64,19 +61,24 @@ def make_online(
         replay,
         rewards,
         agent.stream,
-        RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
-        offline if appended else None,
-        config.data.action_limit if config.data.online_action_limit is None else config.data.online_action_limit,
-        rollouts,
-        learner.reward if learner is not None else None,
-        learner.recording if learner is not None else None,
+        episodes=RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
+        logged=offline if appended else None,
+        action_limit=_action_limit(config),
+        rollouts=rollouts,
+        reward=learner.reward if learner is not None else None,
+        recent=learner.recent if learner is not None else None,
     )
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
     return interaction, replay
 
 
-def _make_rollouts(c: PPOConfig, config: TrainConfig, num_envs: int, agent: Agent) -> Rollouts:
+def _action_limit(config: TrainConfig) -> float:
+    own = config.data.online_action_limit
+    return config.data.action_limit if own is None else own
+
+
+def _make_rollouts(config: TrainConfig, num_envs: int, agent: Agent) -> RolloutBuffer:
     """Return what an agent that learns from its present policy alone is given; refuse what it cannot use."""
     for setting, found, expected in (
         ("finetune.retain", config.finetune.retain, "none"),
@@ -84,12 +86,12 @@ def _make_rollouts(c: PPOConfig, config: TrainConfig, num_envs: int, agent: Agen
     ):
         if found != expected:
             raise UserError(
-                f"{setting} is {found}, expected {expected}: agent {c.name} learns from its present policy's own steps"
+                f"{setting} is {found}, expected {expected}: agent {config.agent.name} learns from its present "
+                "policy's own steps"
             )
-    if c.normalize_observations and (config.data.normalize_observations or config.init.checkpoint):
+    if agent.fits_normalizer and (config.data.normalize_observations or config.init.checkpoint):
         raise UserError(
             "agent.normalize_observations would replace the statistics that the data or the checkpoint gives; "
             "switch it off"
         )
-    dims = (agent.spaces.observation_dim, agent.spaces.action_dim)
-    return Rollouts(c.rollout_steps, num_envs, *dims, c.epochs, config.batch_size, agent.device)
+    return agent.rollout_buffer(num_envs, config.batch_size)

@@ -18,9 +18,8 @@ from balrl.errors import UserError
 from balrl.run.presets import TrainConfig, dump_config, load_config
 
 if TYPE_CHECKING:
-    from balrl.agent import Agent
-    from balrl.run.assemble import Shared
-    from balrl.run.components import Parts
+    from balrl.run.assemble_data import Shared
+    from balrl.run.components import Components
     from balrl.run.trainer import Trainer
     from balrl.watch.display import Display
     from balrl.watch.tracking import Tracker
@@ -46,28 +45,28 @@ class RunResult:
         return float(self.summary["final"]["score"])
 
 
-def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Shared | None = None) -> Parts:
+def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Shared | None = None) -> Components:
     """Make what a new run in a directory is made of. Writes nothing.
 
     Raises:
         UserError: for a mistake in the configuration or the data, or when the directory holds a run already.
     """
-    from balrl.run.assemble import make_parts
+    from balrl.run.assemble import assemble
 
     config.check_phases()
     _check_writable(path)
     if (path / "config.yaml").exists():
         raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
-    return make_parts(config, display, shared=shared)
+    return assemble(config, display, shared=shared)
 
 
-def start_run(config: TrainConfig, parts: Parts, path: Path, shared: Shared | None = None) -> Trainer:
+def start_run(config: TrainConfig, components: Components, path: Path, shared: Shared | None = None) -> Trainer:
     """Make the directory of a prepared run, and what runs in it."""
     from balrl.run.trainer import Trainer
 
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return Trainer(config, parts, _start_tracker(config, path, parts.display, shared), path)
+    return Trainer(config, components, _start_tracker(config, path, components.display, shared), path)
 
 
 def reopen_run(
@@ -83,7 +82,7 @@ def reopen_run(
         UserError: when the configuration or the data is another, or there is no run.
     """
     from balrl.checkpoint import load_tensors, newest_readable
-    from balrl.run.assemble import make_parts
+    from balrl.run.assemble import assemble
     from balrl.run.trainer import Trainer
 
     stored = read_run_config(path)
@@ -101,11 +100,11 @@ def reopen_run(
         if summary["finished"]:
             return RunResult(path, True, summary)
     reward = load_tensors(checkpoint, "reward") if checkpoint else None
-    parts = make_parts(stored, display, state, shared, reward)
-    if state and state["dataset_fingerprint"] != parts.identity["dataset_fingerprint"]:
+    components = assemble(stored, display, state, shared, reward)
+    if state and state["dataset_fingerprint"] != components.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
     offset = state["metrics_offset"] if state else 0
-    trainer = Trainer(stored, parts, _start_tracker(stored, path, display, shared, offset), path)
+    trainer = Trainer(stored, components, _start_tracker(stored, path, display, shared, offset), path)
     if checkpoint and not trainer.load(checkpoint):
         display.notice(
             f"{stored.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
@@ -118,17 +117,17 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     from balrl.run.pictures import draw_pictures
     from balrl.run.summary import write_summary
 
-    path, parts = trainer.run_dir, trainer.parts
+    path, components = trainer.run_dir, trainer.components
     outcome = "interrupted"
     try:
         outcome = trainer.run()
     finally:
-        identity = parts.identity
-        summary = write_summary(path, identity["config"], trainer.progress, identity["dataset_fingerprint"], outcome)
+        identity = components.identity
+        summary = write_summary(path, identity["config"], trainer.state, identity["dataset_fingerprint"], outcome)
         shown = {key: summary[key] for key in ("final", "best", "switch")}
         trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
-        parts.close()
-        draw_pictures(path, cast(TrainConfig, trainer.config), cast("Agent", parts.agent), parts.offline)
+        draw_pictures(path, cast(TrainConfig, trainer.config), components)
+        components.close()
     return RunResult(path, outcome == "finished", summary)
 
 
@@ -152,14 +151,14 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
     if len(trainers) < 2:
         with stops_on_interrupt(*trainers.values()):
             return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
-    parts = [trainer.parts for trainer in trainers.values()]
-    population = Population([cast("Agent", p.agent) for p in parts], [p.replays for p in parts])
+    runs = [trainer.components for trainer in trainers.values()]
+    population = Population([run.agent for run in runs], [run.replays for run in runs])
     config = next(iter(trainers.values())).config
     updates = choose_updates(config.compile, population, config.planned_updates, display.notice, display.working)
     workers: dict[str, Worker[RunResult]] = {}
     for name, trainer in trainers.items():
         workers[name] = Worker(partial(work, trainer))
-        trainer.parts.updates = SharedUpdates(workers[name], updates.block)
+        trainer.components.updates = SharedUpdates(workers[name], updates.block)
     with stops_on_interrupt(*trainers.values()):
         run_in_lockstep(population, updates, list(workers.values()))
     results = {}

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.data.prepare import RewardTransform
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.random_stream import RandomStream
 from balrl.replay import ReplayBuffer
 from balrl.returns import RunningEpisodes
 from balrl.rewards.monitor import RewardMonitor
-from balrl.rewards.recent import Recording
+from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.reward import LearnedReward
 from balrl.rollout import Collector, Step
 
@@ -32,7 +32,7 @@ class Interaction:
         action_limit: stored actions are clipped to ± this share of their bounds.
         rollouts: get every vector step too, its actions as they were chosen; for agents that learn from those.
         reward: stands in for the task's own, which `monitor` compares it with.
-        recording: gets every vector step as the task returned it.
+        recent: gets every vector step as the task returned it.
     """
 
     def __init__(
@@ -41,16 +41,17 @@ class Interaction:
         replay: ReplayBuffer,
         rewards: RewardTransform,
         stream: RandomStream,
+        *,
         episodes: RunningEpisodes | None = None,
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
-        rollouts: Rollouts | None = None,
+        rollouts: RolloutBuffer | None = None,
         reward: LearnedReward | None = None,
-        recording: Recording | None = None,
+        recent: RecentInteraction | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
         self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
-        self.reward, self.recording = reward, recording
+        self.reward, self.recent = reward, recent
         self.monitor = RewardMonitor(collector.device) if reward is not None else None
         self.stored = 0
         """How many transitions of the task went into the replay."""
@@ -61,8 +62,8 @@ class Interaction:
         """Take one vector step; return the number of transitions that it made."""
         self._untouched = False
         step = self.collector.step(policy)
-        if self.recording is not None:
-            self.recording.add(step)
+        if self.recent is not None:
+            self.recent.add(step)
         rewards = step.batch.rewards if self.reward is None else self._learned(self.reward, step)
         batch = step.batch._replace(
             actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),
@@ -135,7 +136,7 @@ class Interaction:
     def _learned(self, reward: LearnedReward, step: Step) -> Tensor:
         """Return what a learned reward says of a step ``[N]``."""
         scores = reward.scores(step.batch.observations, step.batch.actions.clamp(-1, 1))
-        proxy = reward.of(scores)
+        proxy = reward.combine(scores)
         if self.monitor is not None:
             rows = slice(None) if step.valid is None else step.valid
             self.monitor.add(scores[:, rows], proxy[rows], step.batch.rewards[rows])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from balrl.config import override, validate
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
+from balrl.validation import override, validate
 
 
 def member_configs(

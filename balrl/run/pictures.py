@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from balrl.agent import Agent
-from balrl.agents.balance import BalanceModel
+from balrl.agents.balance import StateAdaptiveBalanceModule
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
 from balrl.replay import ReplayBuffer
@@ -16,16 +16,17 @@ from balrl.report.balance_map import draw_balance_map
 from balrl.report.curves import draw_curves
 from balrl.report.runs import read_runs
 from balrl.report.switch_plot import draw_switch
+from balrl.run.components import Components
 from balrl.run.presets import TrainConfig
-from balrl.run.registry import make_env
 
 FINE = 8
 """Grid points per cell of a maze, each way."""
 
 
-def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: ReplayBuffer | None) -> None:
+def draw_pictures(run_dir: Path, config: TrainConfig, components: Components) -> None:
     """Draw ``curves.png``, ``switch.png`` for a run that went online, ``balance_map.png`` for a family in a maze."""
-    family = ", state-adaptive balance" if getattr(agent.balance, "is_family", False) else ""
+    agent = components.agent
+    family = ", state-adaptive balance" if agent.is_family else ""
     title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
     if (run_dir / "evaluations.json").exists():
         [run] = read_runs([run_dir])
@@ -33,13 +34,13 @@ def draw_pictures(run_dir: Path, config: TrainConfig, agent: Agent, offline: Rep
         draw_curves(run.records, run_dir / "curves.png", title, "normalised score" if normalized else "mean return")
         if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
             draw_switch({"run": run}, run_dir / "switch.png", title)
-    env = make_env(config.env, 1, kwargs=config.env_kwargs).unwrapped
-    if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, BalanceModel):
-        _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, offline, env)
+    env = components.env.unwrapped
+    if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, StateAdaptiveBalanceModule):
+        _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, components.offline, env)
 
 
 def _draw_balance_map(
-    path: Path, agent: Agent, balance: BalanceModel, offline: ReplayBuffer | None, env: PointMazeVectorEnv
+    path: Path, agent: Agent, balance: StateAdaptiveBalanceModule, offline: ReplayBuffer | None, env: PointMazeVectorEnv
 ) -> None:
     chosen = _balance_on_grid(agent, balance, env)
     coverage = np.zeros(chosen.shape)
@@ -52,7 +53,7 @@ def _draw_balance_map(
     draw_balance_map(path, env.walls.cpu().numpy(), goal, chosen, coverage, bounds)
 
 
-def _balance_on_grid(agent: Agent, balance: BalanceModel, env: PointMazeVectorEnv) -> Array:
+def _balance_on_grid(agent: Agent, balance: StateAdaptiveBalanceModule, env: PointMazeVectorEnv) -> Array:
     """Return the chosen balance ``[rows · FINE, columns · FINE]`` of a body at rest in every place."""
     rows, columns = env.walls.shape
     y, x = torch.meshgrid(

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from balrl.agents.config import AgentConfig
-from balrl.config import RunConfig, override, validate
+from balrl.config import AgentConfig, RunConfig
 from balrl.errors import UserError, did_you_mean
 from balrl.plain_yaml import dump_yaml, parse_yaml, read_config_file
+from balrl.validation import override, validate
+
+if TYPE_CHECKING:
+    AnyAgentConfig = AgentConfig
+else:
+    from balrl.agents.registration import config_union
+
+    AnyAgentConfig = config_union()
 
 
 class TrainConfig(RunConfig):
     """A whole run: environment, data, agent, phases."""
 
-    agent: AgentConfig = Field(description="which algorithm, and its hyperparameters")
+    agent: AnyAgentConfig = Field(description="which algorithm, and its hyperparameters")
 
 
 def preset_names() -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from balrl.agent import Agent
 
 
-def collect(
+def record_dataset(
     env_id: str,
     source: str,
     steps: int,

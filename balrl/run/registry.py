@@ -1,14 +1,15 @@
-"""Composes agents, environments, data and phases by name: the one place that knows them all."""
+"""Environments, data and agents by their names."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.agents.config import AgentConfig
+from balrl.agents.registration import agent_class
+from balrl.config import AgentConfig
 from balrl.data import MINARI
 from balrl.errors import UserError, did_you_mean
 
@@ -141,11 +142,7 @@ def make_agent(
     device: torch.device | str = "cpu",
 ) -> Agent:
     """Build the agent that a configuration names."""
-    import balrl.agents as agents
-
-    classes: Sequence[type[Agent]] = (agents.BC, agents.IQL, agents.SAC, agents.CQL, agents.CalQL, agents.PPO)
-    by_config = {cls.config_type: cls for cls in classes}
-    return by_config[type(config)](observation_space, action_space, config, device)
+    return agent_class(config)(observation_space, action_space, config, device)
 
 
 def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Reference | None:

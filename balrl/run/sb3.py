@@ -82,7 +82,7 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
     c = agent.config
     if not isinstance(c, SoftActorCriticConfig) or c.policy != "tanh-gaussian":
         raise UserError(f"agent {c.name} has no tanh-squashed Gaussian policy; only SAC, CQL, Cal-QL and WSRL export")
-    if agent.balance.is_family:
+    if agent.is_family:
         raise UserError("the policy is a family conditioned on a balance; stable-baselines3 has no such policy")
     if c.policy_layer_norm or not c.state_dependent_std:
         what = "layer normalisation in the policy" if c.policy_layer_norm else "a state-independent deviation"

@@ -9,7 +9,7 @@ PHASES = ("pretrain", "warmup", "finetune")
 
 
 @dataclass
-class Progress:
+class RunState:
     """Where a run stands.
 
     Attributes:

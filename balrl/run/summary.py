@@ -12,13 +12,13 @@ from typing import Any
 
 from balrl.checkpoint import write_json
 from balrl.report.switch import switch_report
-from balrl.run.state import Progress
+from balrl.run.state import RunState
 
 PACKAGES = ("balrl", "torch", "gymnasium", "mujoco", "numpy", "gymnasium-robotics", "stable-baselines3")
 
 
 def write_summary(
-    run_dir: Path, config: Mapping[str, Any], progress: Progress, fingerprint: str | None, outcome: str
+    run_dir: Path, config: Mapping[str, Any], state: RunState, fingerprint: str | None, outcome: str
 ) -> dict[str, Any]:
     """Write ``summary.json`` and return its contents.
 
@@ -37,25 +37,25 @@ def write_summary(
         "episodes",
         "reference",
     )
-    evaluations = [{key: record[key] for key in short} for record in progress.evaluations]
+    evaluations = [{key: record[key] for key in short} for record in state.evaluations]
     summary = {
         "finished": outcome == "finished",
         "outcome": outcome,
-        "phase": progress.phase,
+        "phase": state.phase,
         "env": config["env"],
         "dataset": config["dataset"],
         "dataset_fingerprint": fingerprint,
         "agent": config["agent"]["name"],
         "seed": config["seed"],
-        "updates": progress.updates,
-        "env_steps": progress.env_steps,
-        "warmup_steps": progress.warmup_steps,
+        "updates": state.updates,
+        "env_steps": state.env_steps,
+        "warmup_steps": state.warmup_steps,
         "final": evaluations[-1] if evaluations else None,
         "best": max(evaluations, key=_score) if evaluations else None,
-        "switch": switch_report(progress.evaluations),
-        "findings": progress.findings,
-        "rollbacks": progress.rollbacks,
-        "wall_seconds": {k: round(v, 2) for k, v in progress.seconds.items() if k != "done"},
+        "switch": switch_report(state.evaluations),
+        "findings": state.findings,
+        "rollbacks": state.rollbacks,
+        "wall_seconds": {k: round(v, 2) for k, v in state.seconds.items() if k != "done"},
         "git_commit": git_commit(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), **versions()},
         "machine": f"{platform.system()} {platform.machine()}",

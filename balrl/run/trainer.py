@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from balrl.agent import Metrics
 from balrl.checkpoint import (
     list_checkpoints,
     load_random_state,
@@ -24,10 +25,9 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
-from balrl.execution.tracing import Metrics
-from balrl.run.components import Parts
-from balrl.run.schedule import Learning
-from balrl.run.state import PHASES, Progress
+from balrl.run.components import Components
+from balrl.run.schedule import UpdateSchedule
+from balrl.run.state import PHASES, RunState
 from balrl.watch.tracking import Tracker
 
 INTERACTION = ("replay", "rollouts", "monitor", "episodes", "collector", "environment")
@@ -42,14 +42,14 @@ class Trainer:
 
     Args:
         config: of the run.
-        parts: agent, interaction, data and evaluation.
+        components: agent, interaction, data and evaluation.
         tracker: gets every record.
         run_dir: where checkpoints go.
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, tracker: Tracker, run_dir: Path) -> None:
-        self.config, self.parts, self.tracker, self.run_dir = config, parts, tracker, run_dir
-        self.progress = Progress()
+    def __init__(self, config: RunConfig, components: Components, tracker: Tracker, run_dir: Path) -> None:
+        self.config, self.components, self.tracker, self.run_dir = config, components, tracker, run_dir
+        self.state = RunState()
         self.stop_requested = False
         self._totals = dict(
             zip(PHASES, (config.pretrain.updates, config.warmup.steps, config.finetune.steps), strict=True)
@@ -59,19 +59,19 @@ class Trainer:
             "warmup": self._warmup_step,
             "finetune": self._finetune_step,
         }
-        self._learning = Learning(config, parts)
+        self._schedule = UpdateSchedule(config, components)
         self._phase_entered = False
         self._clock = time.perf_counter()
 
     def run(self) -> Outcome:
         """Run what is left, and return how that ended: an interrupted run is saved, a diverged one is not."""
         self._clock = time.perf_counter()
-        if not self.progress.evaluations:
+        if not self.state.evaluations:
             self._evaluate()
         if self.config.watchdog.on_divergence == "rollback" and not list_checkpoints(self.run_dir):
             self.save()
-        while self.progress.phase != "done":
-            outcome = self._run_phase(self.progress.phase)
+        while self.state.phase != "done":
+            outcome = self._run_phase(self.state.phase)
             if outcome == "interrupted":
                 self.save()
             if outcome == "finished":
@@ -82,26 +82,26 @@ class Trainer:
 
     def save(self, name: str | None = None) -> Path:
         """Write a checkpoint, named after the step unless a name is given."""
-        p, parts = self.progress, self.parts
+        p, run = self.state, self.components
         self._tick()
         p.metrics = {key: float(value) for key, value in p.metrics.items() if math.isfinite(value)}
         self.tracker.write_csv()
-        online = parts.interaction is not None and p.phase in ("warmup", "finetune")
+        online = run.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
             self.run_dir / "checkpoints" / (name or f"{p.step:010d}"),
             {
-                "agent": parts.agent.state_dict(),
-                "optimizer": parts.agent.optimizer_state(),
-                "random": random_state(parts.agent.device),
-                "instruments": parts.instruments.state_dict(),
-                "reward": parts.reward.state_dict() if parts.reward is not None else {},
-                **(parts.interaction.state_dict() if parts.interaction is not None and online else {}),
+                "agent": run.agent.state_dict(),
+                "optimizer": run.agent.optimizer_state(),
+                "random": random_state(run.agent.device),
+                "instruments": run.instruments.state_dict(),
+                "reward": run.reward.state_dict() if run.reward is not None else {},
+                **(run.interaction.state_dict() if run.interaction is not None and online else {}),
             },
             {
-                **parts.identity,
+                **run.identity,
                 "progress": asdict(p),
-                "agent": parts.agent.progress(),
-                "watchdog": parts.watchdog.state(),
+                "agent": run.agent.phase_state(),
+                "watchdog": run.watchdog.state(),
                 "metrics_offset": self.tracker.offset(),
             },
         )
@@ -110,23 +110,23 @@ class Trainer:
 
     def load(self, path: Path) -> bool:
         """Go on from a checkpoint; return whether it continues exactly (False: running episodes were restarted)."""
-        parts, device = self.parts, self.parts.agent.device
-        state = load_state(path)
-        self.progress = Progress(**state["progress"])
-        parts.agent.load_state_dict(load_tensors(path, "agent", device, required=True))
-        parts.agent.load_optimizer_state(load_tensors(path, "optimizer", device))
-        parts.agent.load_progress(state["agent"])
-        parts.instruments.load_state_dict(load_tensors(path, "instruments", device))
-        parts.watchdog.load_state(state["watchdog"])
-        if parts.reward is not None:
-            rounds = parts.reward.rounds
-            parts.reward.load_state_dict(load_tensors(path, "reward", device, required=True))
-            if (rounds or parts.reward.rounds) and parts.offline is not None:
-                parts.reward.relabel(parts.offline, RewardTransform(**parts.identity["rewards"]))
+        run, device = self.components, self.components.agent.device
+        stored = load_state(path)
+        self.state = RunState(**stored["progress"])
+        run.agent.load_state_dict(load_tensors(path, "agent", device, required=True))
+        run.agent.load_optimizer_state(load_tensors(path, "optimizer", device))
+        run.agent.load_phase_state(stored["agent"])
+        run.instruments.load_state_dict(load_tensors(path, "instruments", device))
+        run.watchdog.load_state(stored["watchdog"])
+        if run.reward is not None:
+            rounds = run.reward.rounds
+            run.reward.load_state_dict(load_tensors(path, "reward", device, required=True))
+            if (rounds or run.reward.rounds) and run.offline is not None:
+                run.reward.relabel(run.offline, RewardTransform(**run.identity["rewards"]))
         exact = True
-        if parts.interaction is not None:
-            exact = parts.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
-        self._phase_entered = self.progress.phase_steps > 0
+        if run.interaction is not None:
+            exact = run.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
+        self._phase_entered = self.state.phase_steps > 0
         load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 
@@ -134,7 +134,7 @@ class Trainer:
         total = self._totals[phase]
         if total and not self._phase_entered:
             self._enter(phase)
-        p, c = self.progress, self.config
+        p, c = self.state, self.config
         eval_every = {"pretrain": c.pretrain.eval_every, "finetune": c.finetune.eval_every}.get(phase)
         while p.phase_steps < total:
             if self.stop_requested:
@@ -145,27 +145,28 @@ class Trainer:
             saves = _crossed(before, p.phase_steps, c.checkpoint.every) or finished
             if _crossed(before, p.phase_steps, c.tracking.log_every) or finished:
                 self._log()
-            if (_crossed(before, p.phase_steps, self._measure_every(phase)) or saves) and not self._is_healthy():
+            measures = _crossed(before, p.phase_steps, self._measure_every(phase)) or saves
+            if measures and self._has_diverged(self._measure()):
                 return "diverged"
             if eval_every and (_crossed(before, p.phase_steps, eval_every) or finished):
                 self._evaluate()
             if saves and not finished:
                 self.save()
-            self.parts.display.update(p, total)
+            self.components.display.update(p.phase, p.phase_steps, total, p.step)
         return "finished"
 
     def _enter(self, phase: str) -> None:
-        c, parts = self.config, self.parts
+        c, run = self.config, self.components
         if phase == "pretrain":
-            parts.agent.set_phase("offline", c.pretrain.updates)
+            run.agent.set_phase("offline", c.pretrain.updates)
         else:
-            parts.agent.set_phase("online", int(c.finetune.steps * c.finetune.utd_ratio))
-            if parts.instruments.probe is not None:
-                parts.instruments.mark(parts.agent, None)
+            run.agent.set_phase("online", int(c.finetune.steps * c.finetune.utd_ratio))
+            if run.instruments.probe is not None:
+                run.instruments.mark(run.agent, None)
         self._phase_entered = True
 
     def _next_phase(self) -> None:
-        p = self.progress
+        p = self.state
         ended, worked = p.phase, p.phase_steps > 0
         self._tick()
         p.phase = (*PHASES, "done")[PHASES.index(ended) + 1]
@@ -175,36 +176,36 @@ class Trainer:
             self.save(f"{p.step:010d}-end-{ended}")
 
     def _pretrain_step(self) -> Metrics:
-        p, c = self.progress, self.config
+        p, c = self.state, self.config
         events = (c.tracking.log_every, c.pretrain.eval_every, c.checkpoint.every)
         left = (c.pretrain.updates - p.phase_steps, *(e - p.phase_steps % e for e in events))
-        return self._learning.pretrain(p, min(self.parts.updates.block, *left))
+        return self._schedule.pretrain(p, min(self.components.updates.block, *left))
 
     def _warmup_step(self) -> Metrics:
-        c, parts = self.config, self.parts
-        assert parts.interaction is not None
+        c, run = self.config, self.components
+        assert run.interaction is not None
         if c.warmup.kind == "offline-data":
-            assert parts.offline is not None
-            parts.interaction.replay.add(parts.offline.subsample(c.warmup.steps, parts.agent.stream))
-            self.progress.phase_steps = c.warmup.steps
+            assert run.offline is not None
+            run.interaction.replay.add(run.offline.subsample(c.warmup.steps, run.agent.stream))
+            self.state.phase_steps = c.warmup.steps
             return {}
-        made = self._interact(parts.interaction.random_actions if c.warmup.kind == "random" else parts.agent.explore)
-        if parts.interaction.rollouts is not None:
-            parts.interaction.rollouts.clear()  # not the present policy's, or not to be learned from yet
-        return self._learning.follow(self.progress, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
+        made = self._interact(run.interaction.random_actions if c.warmup.kind == "random" else run.agent.explore)
+        if run.interaction.rollouts is not None:
+            run.interaction.rollouts.clear()  # not the present policy's, or not to be learned from yet
+        return self._schedule.follow(self.state, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
     def _finetune_step(self) -> Metrics:
-        return self._learning.follow(self.progress, self._interact(self.parts.agent.explore))
+        return self._schedule.follow(self.state, self._interact(self.components.agent.explore))
 
     def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
         """Take one vector step; return the number of transitions that it made."""
-        assert self.parts.interaction is not None
-        made = self.parts.interaction.step(policy)
-        p = self.progress
+        assert self.components.interaction is not None
+        made = self.components.interaction.step(policy)
+        p = self.state
         p.phase_steps += made
         p.env_steps += made
         p.warmup_steps += made if p.phase == "warmup" else 0
-        learned = self._learning.new_preferences(p, made)
+        learned = self._schedule.new_preferences(p, made)
         if learned:
             self.tracker.log(p.step, p.phase, learned)
         return made
@@ -213,59 +214,64 @@ class Trainer:
         if phase == "pretrain":
             return self.config.tracking.log_every
         c = self.config.instruments
-        return c.every if self.progress.env_steps <= c.dense_steps else SPARSER * c.every
+        return c.every if self.state.env_steps <= c.dense_steps else SPARSER * c.every
 
-    def _is_healthy(self) -> bool:
-        """Measure, log, and return False if the run should not go on like this."""
-        p, parts, online = self.progress, self.parts, self.progress.phase != "pretrain"
-        newest = parts.interaction.newest(self.config.instruments.rows) if parts.interaction and online else None
+    def _measure(self) -> dict[str, float]:
+        """Take the instruments' measurements, log them, and return them with the agent's newest metrics."""
+        p, run = self.state, self.components
+        newest = None
+        if run.interaction is not None and p.phase != "pretrain":
+            newest = run.interaction.newest(self.config.instruments.rows)
         if newest is not None:
-            parts.watchdog.see_rewards(newest.rewards)
-        measured = {key: float(value) for key, value in parts.instruments.measure(parts.agent, newest).items()}
+            run.watchdog.see_rewards(newest.rewards)
+        measured = {key: float(value) for key, value in run.instruments.measure(run.agent, newest).items()}
         if measured:
             self.tracker.log(p.step, p.phase, measured)
-        values = {key: float(value) for key, value in p.metrics.items()} | measured
-        found = parts.watchdog.check(
-            p.step, values, parts.instruments.at_switch, ((k, v.detach()) for k, v in parts.agent.named_parameters())
-        )
+        return {key: float(value) for key, value in p.metrics.items()} | measured
+
+    def _has_diverged(self, values: Mapping[str, float]) -> bool:
+        """Have the watchdog look at what was measured, note what it finds, and return whether the run may not go on."""
+        p, run = self.state, self.components
+        parameters = ((name, value.detach()) for name, value in run.agent.named_parameters())
+        found = run.watchdog.check(p.step, values, run.instruments.at_switch, parameters)
         for finding in found:
             p.findings.append(asdict(finding))
-            parts.display.notice(str(finding))
-        return not found or self.config.watchdog.on_divergence == "warn"
+            run.display.notice(str(finding))
+        return bool(found) and self.config.watchdog.on_divergence != "warn"
 
     def _roll_back(self) -> bool:
         """Go back to the newest checkpoint from before anything was found; return False if the run is to stop."""
-        p, c, display = self.progress, self.config, self.parts.display
+        p, c, display = self.state, self.config, self.components.display
         saved = ((path, load_state(path)) for path in list_checkpoints(self.run_dir))
-        good, state = next(((path, s) for path, s in saved if not s["watchdog"]["reported"]), (None, {}))
+        good, stored = next(((path, s) for path, s in saved if not s["watchdog"]["reported"]), (None, {}))
         if c.watchdog.on_divergence == "stop" or p.rollbacks >= c.watchdog.max_rollbacks or good is None:
             display.notice(f"stopped; last good checkpoint: {good or 'none was saved before'}")
             return False
         findings, rollbacks, came_from = p.findings, p.rollbacks + 1, p.step
         exact = self.load(good)
-        self.progress.findings, self.progress.rollbacks = findings, rollbacks
-        self.tracker.rewind(state["metrics_offset"])
+        self.state.findings, self.state.rollbacks = findings, rollbacks
+        self.tracker.rewind(stored["metrics_offset"])
         new_seed = c.seed + 1_000_003 * rollbacks
         torch.manual_seed(new_seed)
-        self.parts.agent.stream.reseed(new_seed)
+        self.components.agent.stream.reseed(new_seed)
         display.notice(
-            f"rolled back from step {came_from:,} to {self.progress.step:,} with new random numbers "
+            f"rolled back from step {came_from:,} to {self.state.step:,} with new random numbers "
             f"({rollbacks} of at most {c.watchdog.max_rollbacks})" + ("" if exact else "; running episodes restart")
         )
-        write_json(self.run_dir / "evaluations.json", self.progress.evaluations)
+        write_json(self.run_dir / "evaluations.json", self.state.evaluations)
         return True
 
     def _log(self) -> None:
-        p = self.progress
+        p = self.state
         self._tick()
         times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
-        happened = self.parts.interaction.pop_happened() if self.parts.interaction is not None else {}
+        happened = self.components.interaction.pop_happened() if self.components.interaction is not None else {}
         self.tracker.log(p.step, p.phase, p.metrics | {f"time/{key}": value for key, value in times.items()} | happened)
 
     def _evaluate(self) -> None:
-        p = self.progress
+        p = self.state
         self._tick()
-        result = self.parts.evaluate()
+        result = self.components.evaluate()
         self._tick("evaluation")
         record = {
             "step": p.step,
@@ -278,12 +284,12 @@ class Trainer:
         write_json(self.run_dir / "evaluations.json", p.evaluations)
         names = ("score", "normalized_score", "return_mean", "return_std", "length_mean", "success_rate")
         self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
-        self.parts.display.evaluated(record)
+        self.components.display.evaluated(record)
 
     def _tick(self, spent_on: str | None = None) -> None:
         """Add the wall time since the last call to the phase's, or to what it was spent on."""
         now = time.perf_counter()
-        seconds, key = self.progress.seconds, spent_on or self.progress.phase
+        seconds, key = self.state.seconds, spent_on or self.state.phase
         seconds[key] = seconds.get(key, 0.0) + now - self._clock
         self._clock = now
 

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.agents.config import AgentConfig, BCConfig, IQLConfig, StateAdaptiveBalance
-from balrl.checkpoint import find_checkpoint, load_state, load_tensors
-from balrl.config import InitConfig, validate
+from balrl.agents.config import StateAdaptiveBalance
+from balrl.agents.registration import agent_class
+from balrl.checkpoint import Carried, find_checkpoint, load_state, load_tensors
+from balrl.config import AgentConfig, InitConfig
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
-
-PARTS = {
-    "policy": ("policy", "balance", "log_temperature"),
-    "critic": ("critic", "target_critic", "value", "raw_alpha"),
-}
-OPTIONAL = ("log_temperature", "value", "raw_alpha")
-"""What one algorithm has and another lacks: taken over where both have it, else left out or fresh."""
-NAMES = {
-    "policy": "policy",
-    "balance": "balance model",
-    "log_temperature": "temperature",
-    "critic": "critics",
-    "target_critic": "target critics",
-    "value": "V",
-    "raw_alpha": "penalty weight",
-}
+from balrl.validation import validate
 
 
 @dataclass(frozen=True)
@@ -51,6 +36,11 @@ class Source:
     tensors: dict[str, Tensor]
     moments: dict[str, Tensor]
     rewards: RewardTransform | None = None
+
+    @property
+    def agent_class(self) -> type[Agent]:
+        """Of the agent that it is."""
+        return agent_class(self.config)
 
 
 def read_source(path: str) -> Source:
@@ -78,42 +68,44 @@ def read_source(path: str) -> Source:
 def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
     """Copy the chosen parts of a source into an agent; return what was carried and what starts fresh, line by line.
 
-    Tensors must agree in name and shape, but for what one algorithm has and another lacks (V, the temperature, a
-    learned penalty weight), and for the number of critics where the configuration says how to fill the ensemble.
-    From IQL to soft actor-critic the optimisers start fresh.
+    What there is to carry, both agents declare (`Agent.carried`). Tensors must agree in name and shape, but for what
+    one algorithm has and another lacks (V, the temperature, a learned penalty weight), and for the number of critics
+    where the configuration says how to fill the ensemble. Between agents of which neither is built on the other, such
+    as from IQL to soft actor-critic, the optimisers start fresh: their moments mean something else.
 
     Raises:
         UserError: naming the first tensor that does not fit, with both shapes.
     """
     if config.parts == "neither":
         return [f"from {source.label}: nothing carried (init.parts=neither)"]
-    prefixes = [p for part, names in PARTS.items() if part in config.parts.split("-and-") for p in names]
-    if "policy" in prefixes:
+    everything = {piece.name: piece for piece in (*source.agent_class.carried, *agent.carried)}
+    wanted_parts = config.parts.split("-and-")
+    chosen = [piece for piece in everything.values() if piece.part in wanted_parts]
+    if "policy" in wanted_parts:
         _check_policy(agent, source)
     ours = dict(agent.state_dict())
     new: dict[str, Tensor] = {name: source.tensors[name] for name in ("normalizer.mean", "normalizer.std")}
     _check_shapes(new, {name: ours[name] for name in new}, source)
     groups: dict[str, list[str]] = {"carried": [], "dropped": [], "fresh": []}
     filled: dict[str, Tensor] = {}
-    for prefix in prefixes:
-        theirs = {k: v for k, v in source.tensors.items() if k.split(".")[0] == prefix}
-        wanted = {k: v for k, v in ours.items() if k.split(".")[0] == prefix}
+    for piece in sorted(chosen, key=lambda piece: piece.part != "policy"):
+        theirs, wanted = _tensors_of(piece, source.tensors), _tensors_of(piece, ours)
         if not wanted and not theirs:
             continue
-        if prefix in OPTIONAL and (not theirs or not wanted):
-            groups["dropped" if theirs else "fresh"].append(NAMES[prefix])
+        if piece.optional and (not theirs or not wanted):
+            groups["dropped" if theirs else "fresh"].append(piece.label)
             continue
-        if prefix in ("critic", "target_critic"):
+        if piece.ensemble:
             theirs, extra = _fill(theirs, wanted, config, filled)
-            if extra and prefix == "critic":
+            if extra and not piece.name.startswith("target"):
                 groups["fresh" if config.fill_critics == "fresh" else "carried"].append(
                     f"{extra} critics {'' if config.fill_critics == 'fresh' else 'replicated with noise'}".strip()
                 )
         _check_shapes(theirs, wanted, source)
-        groups["carried"].append(NAMES[prefix])
+        groups["carried"].append(piece.label)
         new |= theirs
     agent.load_state_dict(ours | new)
-    carries = config.optimizers == "carry" and bool(source.moments) and not _is_conversion(agent, source)
+    carries = config.optimizers == "carry" and bool(source.moments) and _is_related(agent, source)
     if carries:
         slots = {key: value for key, value in source.moments.items() if key.rsplit(":", 1)[0] in new}
         same = {key: value for key, value in slots.items() if _fits(key, source, agent)}
@@ -121,25 +113,24 @@ def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
         if len(same) < len(slots):
             groups["fresh"].append("the filled critics' optimiser")
     groups["carried" if carries else "fresh"].append("optimisers")
-    untouched = [NAMES[p] for names in PARTS.values() for p in names if p not in prefixes and _has(ours, p)]
-    groups["fresh"] += untouched
+    groups["fresh"] += [p.label for p in agent.carried if p not in chosen and _tensors_of(p, ours)]
     return [f"from {source.label} ({source.config.name}): " + _sentence(groups)]
 
 
 def _sentence(groups: dict[str, list[str]]) -> str:
-    parts = [
+    clauses = [
         f"{', '.join(names)} {'start ' if kind == 'fresh' else ''}{kind}" for kind, names in groups.items() if names
     ]
-    return "; ".join(parts)
+    return "; ".join(clauses)
 
 
-def _has(state: dict[str, Tensor], prefix: str) -> bool:
-    return any(key.split(".")[0] == prefix for key in state)
+def _tensors_of(piece: Carried, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in tensors.items() if key.split(".")[0] == piece.name}
 
 
-def _is_conversion(agent: Agent, source: Source) -> bool:
-    """Whether the source is of another family of algorithms, whose moments mean something else."""
-    return isinstance(source.config, IQLConfig | BCConfig) and type(source.config) is not type(agent.config)
+def _is_related(agent: Agent, source: Source) -> bool:
+    """Whether one of both algorithms is built on the other, so that their optimisers' moments mean the same."""
+    return isinstance(agent, source.agent_class) or issubclass(source.agent_class, type(agent))
 
 
 def _fits(key: str, source: Source, agent: Agent) -> bool:
@@ -186,7 +177,7 @@ def _check_shapes(theirs: dict[str, Tensor], ours: dict[str, Tensor], source: So
 
 
 def _check_policy(agent: Agent, source: Source) -> None:
-    ours, theirs = _policy_kind(agent.config), _policy_kind(source.config)
+    ours, theirs = agent.policy.kind, source.agent_class.policy_kind(source.config)
     if ours != theirs:
         raise UserError(f"{source.label} has a {theirs} policy, this run's is {ours}; set agent.policy={theirs}")
     mine, other = (getattr(c, "balance", None) for c in (agent.config, source.config))
@@ -197,7 +188,3 @@ def _check_policy(agent: Agent, source: Source) -> None:
                 f"{source.label} is a family over balances {a}, this run's is over {b}; set agent.balance.minimum and "
                 "agent.balance.maximum to the checkpoint's"
             )
-
-
-def _policy_kind(config: Any) -> str:
-    return str(getattr(config, "policy", "gaussian"))

@@ -13,7 +13,7 @@ import torch
 from balrl.agents.config import PPOConfig
 from balrl.agents.ppo import PPO
 from balrl.data.prepare import RewardTransform
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards import FitConfig, LearnedReward, Preferences, RewardEnsemble, Teacher, fit_ensemble
 from balrl.rewards.pool import Pool, powers_of_two
@@ -167,7 +167,7 @@ def _optimise(config: StudyConfig, agent: PPO, reward: LearnedReward | None, rol
     env = make_worlds(config, c.num_envs)
     dims, steps = (spaces.observation_dim, spaces.action_dim), agent.config.rollout_steps
     agent.stream.reseed(seed)
-    storage = Rollouts(steps, c.num_envs, *dims, agent.config.epochs, c.batch_size, agent.device)
+    storage = RolloutBuffer(steps, c.num_envs, *dims, agent.config.epochs, c.batch_size, agent.device)
     replay = ReplayBuffer(c.num_envs, *dims, agent.device)
     interaction = Interaction(
         Collector(env, agent.device, seed), replay, RewardTransform(), agent.stream, rollouts=storage, reward=reward
@@ -179,9 +179,9 @@ def _optimise(config: StudyConfig, agent: PPO, reward: LearnedReward | None, rol
             interaction.step(agent.explore)
         length = interaction.collector.pop_ended().get("length", length)
         seen = interaction.monitor.pop() if interaction.monitor is not None else {}
-        judged = agent.judge(storage)
+        computed = agent.compute_advantages(storage)
         if seen:
-            curve["kl"].append(length * float(judged["reference/kl"]))
+            curve["kl"].append(length * float(computed["reference/kl"]))
             for key in ("proxy", "gold", "disagreement"):
                 curve[key].append((1 if key == "disagreement" else length) * seen[f"reward/{key}"])
         for _ in range(storage.shuffle(agent.stream, agent.clock)):

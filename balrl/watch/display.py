@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:
-    from balrl.run.state import Progress as RunProgress
-
 
 class Display(Protocol):
-    """Shows a run's progress to a person."""
+    """Shows a run's progress to a person.
 
-    def update(self, progress: RunProgress, total: int) -> None: ...
+    `update` is told how many updates or environment steps of a phase are done, and where the run stands on its one
+    axis: updates of pre-training plus environment steps.
+    """
+
+    def update(self, phase: str, done: int, total: int, step: int) -> None: ...
     def evaluated(self, record: Mapping[str, Any]) -> None: ...
     def notice(self, message: str) -> None: ...
     def working(self, what: str) -> AbstractContextManager[None]: ...
@@ -62,18 +63,16 @@ class RichDisplay:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, progress: RunProgress, total: int) -> None:
-        if progress.phase != self._phase:
+    def update(self, phase: str, done: int, total: int, step: int) -> None:
+        if phase != self._phase:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(
-                progress.phase, total=total, completed=progress.phase_steps, count="", rate="", score=self._score
-            )
-            self._phase = progress.phase
+            self._task = self._bar.add_task(phase, total=total, completed=done, count="", rate="", score=self._score)
+            self._phase = phase
         speed = self._bar.tasks[0].speed
         rate = f"{speed:,.0f} steps/s" if speed else ""
-        count = f"{progress.phase_steps:,}/{total:,}"
-        self._bar.update(self._task, completed=progress.phase_steps, count=count, rate=rate, score=self._score)
+        count = f"{done:,}/{total:,}"
+        self._bar.update(self._task, completed=done, count=count, rate=rate, score=self._score)
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
         self._score = f"score {record['score']:.1f}"
@@ -95,7 +94,7 @@ class RichDisplay:
 class SilentDisplay:
     """Shows nothing."""
 
-    def update(self, progress: RunProgress, total: int) -> None:
+    def update(self, phase: str, done: int, total: int, step: int) -> None:
         pass
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
@@ -119,8 +118,8 @@ class MemberDisplay:
     def __init__(self, display: Display, member: str) -> None:
         self.display, self.member = display, member
 
-    def update(self, progress: RunProgress, total: int) -> None:
-        self.display.update(progress, total)
+    def update(self, phase: str, done: int, total: int, step: int) -> None:
+        self.display.update(phase, done, total, step)
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
         self.display.evaluated({"member": self.member, **record})

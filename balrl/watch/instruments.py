@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from balrl.agent import Agent
 from balrl.batch import Batch
 from balrl.policies import normal_kl
 
@@ -15,15 +15,6 @@ BORDER = 0.99
 """An action component counts as saturated beyond this share of its bound."""
 
 Measurements = dict[str, Tensor]
-
-
-class Measurable(Protocol):
-    """What the instruments ask an agent."""
-
-    def act(self, observations: Tensor, deterministic: bool = False) -> Tensor: ...
-    def q_values(self, observations: Tensor, actions: Tensor) -> Tensor | None: ...
-    def td_target(self, batch: Batch) -> Tensor | None: ...
-    def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor] | None: ...
 
 
 class SwitchInstruments:
@@ -54,7 +45,7 @@ class SwitchInstruments:
         self.at_switch: dict[str, float] = {}
         self._kls: list[Tensor] = []
 
-    def mark(self, agent: Measurable, newest: Batch | None) -> None:
+    def mark(self, agent: Agent, newest: Batch | None) -> None:
         """Remember the policy as it is now, unless that was done; take a frozen batch if there is none."""
         if self.probe is None:
             self.probe = newest
@@ -66,7 +57,7 @@ class SwitchInstruments:
             if q is not None:
                 self.at_switch["offline_q_std"] = float(q.mean(-2).std(-1, correction=0))
 
-    def measure(self, agent: Measurable, newest: Batch | None = None) -> Measurements:
+    def measure(self, agent: Agent, newest: Batch | None = None) -> Measurements:
         """Return what there is to measure, as scalars on the device."""
         found: Measurements = {}
         for name, batch in (("offline", self.probe), ("online", newest)):
@@ -111,7 +102,7 @@ class SwitchInstruments:
         self.marked = bool(self.at_switch)
 
 
-def _values(agent: Measurable, batch: Batch) -> Measurements:
+def _values(agent: Agent, batch: Batch) -> Measurements:
     q, target = agent.q_values(batch.observations, batch.actions), agent.td_target(batch)
     if q is None:
         return {}

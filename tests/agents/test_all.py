@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from balrl.agent import Metrics, Phase
 from balrl.agents import (
     BC,
     CQL,
@@ -27,6 +28,9 @@ from balrl.agents import (
     SACConfig,
     StateAdaptiveBalance,
 )
+from balrl.batch import Batch
+from balrl.execution.tracing import trace
+from balrl.networks import QEnsemble
 from tests.conftest import random_batch
 
 FAMILY = StateAdaptiveBalance(1.0, 5.0, hidden=(8,))
@@ -91,7 +95,7 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
     batch = type(batch)(*(x.to(device) for x in batch))
     for phase in ("offline", "online"):
         agent.set_phase(phase, 10)
-        before = {key: value.clone() for key, value in agent.state_dict().items()}
+        before = {id(p): p.detach().clone() for p in agent.parameters()}
         metrics = agent.update(batch)
         assert metrics
         for name, value in metrics.items():
@@ -99,12 +103,62 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
             assert torch.isfinite(value), name
             assert not value.requires_grad, name
             assert value.device.type == device, name
-        assert any(not torch.equal(v, before[k]) for k, v in agent.state_dict().items())
+        for name, optimizer in agent.optimizers.items():
+            if learns_in(agent, name, phase):
+                owned = optimizer.param_groups[0]["params"]
+                assert any(not torch.equal(p, before[id(p)]) for p in owned), f"{name} learned nothing, {phase}"
     actions = agent.act(batch.observations)
     assert actions.shape == (16, action_dim)
     assert actions.abs().max() <= 1
     mode = agent.act(batch.observations, deterministic=True)
     assert torch.equal(mode, agent.act(batch.observations, deterministic=True))
+
+
+def learns_in(agent: Agent, optimizer: str, phase: str) -> bool:
+    """Whether an optimiser takes a step in a phase."""
+    if optimizer == "alpha":
+        return phase == "offline" or agent.config.conservative_online
+    return optimizer != "value" or not agent.on_policy or phase == "online"
+
+
+def test_what_a_checkpoint_carries_over_is_everything_that_learns(make: Make) -> None:
+    """Declared by the agent: every learned tensor belongs to one piece, and every piece that is there has tensors."""
+    agent = make()
+    names = [piece.name for piece in agent.carried]
+    assert len(set(names)) == len(names)
+    assert {name.split(".")[0] for name, _ in agent.named_parameters()} <= {*names, "reference_policy"}
+    for piece in agent.carried:
+        held = getattr(agent, piece.name, None)
+        assert piece.optional or held is not None, piece
+        assert piece.ensemble == (isinstance(held, QEnsemble)), piece
+    assert agent.policy.kind == type(agent).policy_kind(agent.config)
+
+
+@pytest.mark.parametrize("phase", ["offline", "online"])
+def test_equal_variants_are_equal_operations(make: Make, phase: Phase) -> None:
+    """What is compiled or captured for one update runs for every other with the same `variant`."""
+    agent = make()
+    if agent.balance is not None:
+        agent.balance.every = 3 if agent.is_family else 1
+    agent.set_phase(phase, 10)
+    batch, code = random_batch(8), {}
+    for _ in range(7):
+        agent.phase_updates += 1
+        key = agent.variant
+        agent.phase_updates -= 1
+        traced = trace(lambda: agent.update(batch)).graph.code
+        assert code.setdefault(key, traced) == traced
+    assert len(code) == (3 if agent.is_family else 1)
+
+
+def test_a_variant_that_forgets_a_branch_is_found() -> None:
+    class Forgetful(BC):
+        def _update(self, batch: Batch) -> Metrics:
+            return super()._update(batch) if self.phase_updates % 2 else {}
+
+    agent = Forgetful(gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (2,)), BCConfig(hidden=(8,)))
+    with pytest.raises(AssertionError):
+        test_equal_variants_are_equal_operations(lambda: agent, "offline")
 
 
 def test_deterministic_action_of_a_row_does_not_depend_on_the_others(make: Make) -> None:
@@ -170,7 +224,7 @@ def rebuild(make: Make, agent: Agent) -> Agent:
     copied = make()
     copied.load_state_dict(copy.deepcopy(agent.state_dict()))
     copied.load_optimizer_state({k: v.clone() for k, v in agent.optimizer_state().items()})
-    copied.load_progress(agent.progress())
+    copied.load_phase_state(agent.phase_state())
     return copied
 
 

@@ -5,20 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 from torch.distributions import Normal
 
-from balrl.agents.balance import BalanceModel, ConstantBalance, make_balance
+from balrl.agents.balance import FixedBalanceModule, StateAdaptiveBalanceModule, make_balance
 from balrl.agents.config import FixedBalance, IQLConfig, StateAdaptiveBalance
 from balrl.random_stream import RandomStream
 
 STREAM = RandomStream(0)
 
 
-def model(low: float = 1.0, high: float = 5.0, **config: object) -> BalanceModel:
-    return BalanceModel(StateAdaptiveBalance(low, high, hidden=(6,), **config), 3).double()
+def model(low: float = 1.0, high: float = 5.0, **config: object) -> StateAdaptiveBalanceModule:
+    return StateAdaptiveBalanceModule(StateAdaptiveBalance(low, high, hidden=(6,), **config), 3).double()
 
 
 @given(st.floats(0.01, 10), st.floats(0, 10), st.integers(0, 1000))
@@ -91,7 +90,9 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
 
 
 def test_the_model_learns_where_improvement_pays() -> None:
-    balance = BalanceModel(StateAdaptiveBalance(1.0, 5.0, hidden=(32,), learning_rate=3e-3, entropy=False), 1)
+    balance = StateAdaptiveBalanceModule(
+        StateAdaptiveBalance(1.0, 5.0, hidden=(32,), learning_rate=3e-3, entropy=False), 1
+    )
     for _ in range(600):
         observations = 2 * torch.rand(64, 1) - 1
         balance.update(observations, lambda b, o=observations: torch.sign(o[:, 0]) * b, STREAM)
@@ -102,7 +103,7 @@ def test_the_model_learns_where_improvement_pays() -> None:
 
 def test_a_fixed_balance_conditions_on_nothing_and_learns_nothing() -> None:
     balance = make_balance(FixedBalance(2.5), 3)
-    assert isinstance(balance, ConstantBalance)
+    assert isinstance(balance, FixedBalanceModule)
     observations = torch.randn(4, 3)
     assert balance.sample(observations, online=True, stream=STREAM).tolist() == [2.5] * 4
     assert balance.condition(observations, balance.mode(observations)) is observations

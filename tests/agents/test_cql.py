@@ -140,7 +140,7 @@ def test_the_target_takes_the_best_of_several_next_actions(backup_entropy: bool)
     best = q.argmax(0)
     expected = q.max(0) - (logs[best, np.arange(ROWS)] if backup_entropy else 0.0)
     agent.stream.reseed(7)
-    found = agent.next_value(b.next_observations, b.observations, None)
+    found = agent.next_value(b, None)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
     agent.set_phase("online")  # one action again
     agent.stream.reseed(7)
@@ -148,7 +148,7 @@ def test_the_target_takes_the_best_of_several_next_actions(backup_entropy: bool)
     action, log = reference.tanh_gaussian(agent.policy, b.next_observations.numpy(), noise)
     q = reference.q_values(agent.target_critic, b.next_observations.numpy(), action).min(0)
     agent.stream.reseed(7)
-    single = agent.next_value(b.next_observations, b.observations, None)
+    single = agent.next_value(b, None)
     np.testing.assert_allclose(single.numpy(), q - (log if backup_entropy else 0.0), rtol=1e-9)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from balrl.agents import IQL, PPO, IQLConfig, PPOConfig
 from balrl.errors import UserError
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.policies import GaussianPolicy
 from tests.agents.reference import mlp, state_value, value_of
 from tests.conftest import random_batch
@@ -68,8 +68,8 @@ def test_nothing_pushes_the_policy_where_the_ratio_is_clipped() -> None:
     assert any(g.any() for g in torch.autograd.grad(loss, list(agent.policy.parameters())))
 
 
-def filled(agent: PPO, steps: int = 5, worlds: int = 3, batch_size: int = 5) -> Rollouts:
-    rollouts = Rollouts(steps, worlds, 3, 2, 2, batch_size)
+def filled(agent: PPO, steps: int = 5, worlds: int = 3, batch_size: int = 5) -> RolloutBuffer:
+    rollouts = RolloutBuffer(steps, worlds, 3, 2, 2, batch_size)
     for name in ("rewards", "observations", "next_observations", "actions", "log_probs", "advantages", "value_targets"):
         setattr(rollouts, name, getattr(rollouts, name).double())
     for t in range(steps):
@@ -85,7 +85,7 @@ def test_rewards_are_penalised_for_leaving_the_reference_before_advantages_are_t
         for parameter in agent.policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     rollouts = filled(agent)
-    metrics = agent.judge(rollouts)
+    metrics = agent.compute_advantages(rollouts)
     observations, actions, following = (
         value_of(x) for x in (rollouts.observations, rollouts.actions, rollouts.next_observations)
     )
@@ -108,7 +108,7 @@ def test_the_penalty_follows_its_target_by_at_most_two_percent_a_rollout(target:
     agent = make(kl_coefficient=0.5, kl_target=target)
     with torch.no_grad():
         agent.policy.log_std.sub_(1.0)  # far from the reference
-    agent.judge(filled(agent))
+    agent.compute_advantages(filled(agent))
     assert float(agent.kl_coefficient) == pytest.approx(0.5 * factor)
 
 
@@ -141,7 +141,7 @@ def test_exploration_is_not_clipped_and_acting_is() -> None:
 def test_running_statistics_take_part_from_the_next_rollouts_on() -> None:
     agent = make(normalize_observations=True)
     rollouts = filled(agent)
-    agent.judge(rollouts)
+    agent.compute_advantages(rollouts)
     seen = rollouts.observations.flatten(0, 1)
     torch.testing.assert_close(agent.normalizer.mean, seen.mean(0))
     torch.testing.assert_close(agent.normalizer.std, seen.std(0, correction=0))
@@ -155,4 +155,4 @@ def test_mistakes_are_explained() -> None:
         filled(make(), batch_size=16)
     replaying, rollouts = IQL(OBSERVATIONS, ACTIONS, IQLConfig(hidden=(8,))), filled(make())
     with pytest.raises(NotImplementedError, match="from a replay"):
-        replaying.judge(rollouts)
+        replaying.compute_advantages(rollouts)

@@ -7,8 +7,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from balrl.envs import PendulumVectorEnv, PointMazeVectorEnv
 from balrl.envs.wrappers import NormalizeObservations, RunningMoments, ScaleRewards

@@ -91,8 +91,8 @@ class StopAt(SilentDisplay):
 
         monkeypatch.setattr(Trainer, "__init__", remember)
 
-    def update(self, progress: Any, total: int) -> None:
-        if progress.step >= self.step:
+    def update(self, phase: str, done: int, total: int, step: int) -> None:
+        if step >= self.step:
             for trainer in self.trainers:
                 trainer.stop_requested = True
 
@@ -114,10 +114,12 @@ def test_stopped_and_resumed_equals_not_stopped(step: int, tmp_path: Path, monke
 
 def test_one_that_diverges_stops_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = members(**{"watchdog.on_divergence": "stop"})
-    inner = Trainer._is_healthy
-    monkeypatch.setattr(
-        Trainer, "_is_healthy", lambda self: inner(self) and not (self.config.seed == 0 and self.progress.step >= 20)
-    )
+    inner = Trainer._has_diverged
+
+    def sees(self: Trainer, values: Any) -> bool:
+        return inner(self, values) or (self.config.seed == 0 and self.state.step >= 20)
+
+    monkeypatch.setattr(Trainer, "_has_diverged", sees)
     results = balrl.train_population(configs, tmp_path)
     assert {name: result.summary["outcome"] for name, result in results.items()} == {
         "s0": "diverged",
@@ -133,7 +135,7 @@ def test_an_error_in_one_saves_the_others_and_is_raised(tmp_path: Path, monkeypa
     inner = Trainer._evaluate
 
     def breaks(self: Trainer) -> None:
-        if self.config.seed == 1 and self.progress.step >= 15:
+        if self.config.seed == 1 and self.state.step >= 15:
             raise RuntimeError("a broken sensor")
         inner(self)
 

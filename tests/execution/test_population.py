@@ -21,7 +21,7 @@ SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
 
 @pytest.fixture(autouse=True)
 def penalty_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.agents.cql.CACHED", 100)
+    monkeypatch.setattr("balrl.optim.CACHED", 100)
 
 
 def make(name: str, seed: int, **settings: float) -> Agent:

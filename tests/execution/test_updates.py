@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from balrl.agent import Phase
+from balrl.agent import Metrics, Phase
 from balrl.agents import Agent
-from balrl.execution.tracing import Metrics
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
-from balrl.on_policy import Rollouts
+from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
@@ -47,7 +46,7 @@ def assert_same(one: Agent, other: Agent, tolerance: float) -> None:
         torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance, msg=lambda m, k=key: f"{k}: {m}")
     for (key, x), y in zip(one.optimizer_state().items(), other.optimizer_state().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=10 * tolerance, atol=tolerance, msg=lambda m, k=key: f"{k}: {m}")
-    assert one.progress() == other.progress()
+    assert one.phase_state() == other.phase_state()
 
 
 def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -> tuple[Agent, Agent]:
@@ -134,10 +133,10 @@ def test_no_update_asks_the_host(name: str) -> None:
 def test_no_update_from_rollouts_asks_the_host() -> None:
     agent = build("ppo")
     agent.set_phase("online")
-    rollouts = Rollouts(4, 3, 3, 2, 2, 5)
+    rollouts = RolloutBuffer(4, 3, 3, 2, 2, 5)
     for _ in range(4):
         rollouts.add(random_batch(3), torch.tensor([True, False, False]))
-    agent.judge(rollouts)
+    agent.compute_advantages(rollouts)
     rollouts.shuffle(agent.stream, agent.clock)
     with NoHost():
         agent.update(rollouts.batch(agent.clock))

@@ -7,8 +7,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from balrl.errors import UserError
 from balrl.rewards import expected_best_of_n, kl_of_best_of_n

@@ -163,7 +163,7 @@ def test_a_round_without_long_enough_episodes_is_left_out_and_said(tmp_path: Pat
 def test_rolling_back_takes_the_logged_data_back_to_the_reward_of_then(tmp_path: Path) -> None:
     config = maze_config({**ONLINE, "finetune.retain": "ratio"})
     trainer = start_run(config, prepare_run(config, tmp_path, SilentDisplay()), tmp_path)
-    parts = trainer.parts
+    parts = trainer.components
     assert parts.offline is not None
     assert parts.reward is not None
     before = parts.offline.storage.clone()

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from balrl.batch import Batch
-from balrl.rewards.recent import Recording
+from balrl.rewards.recent import RecentInteraction
 from balrl.rollout import Step
 from balrl.spaces import SpaceAdapter
 
@@ -20,7 +20,7 @@ def vector_step(t: int, done: list[bool], valid: list[bool] | None = None) -> St
 
 
 def test_the_newest_steps_come_out_world_after_world_cut_where_episodes_end() -> None:
-    recording = Recording(4, 2, SPACES)
+    recording = RecentInteraction(4, 2, SPACES)
     for t in range(6):
         recording.add(vector_step(t, [t == 3, False]))
     data = recording.dataset("Task-v0")
@@ -30,7 +30,7 @@ def test_the_newest_steps_come_out_world_after_world_cut_where_episodes_end() ->
 
 
 def test_reset_rows_are_left_out_and_nothing_reaches_over_them() -> None:
-    recording = Recording(5, 2, SPACES)
+    recording = RecentInteraction(5, 2, SPACES)
     for t in range(4):
         recording.add(vector_step(t, [t == 1, False], [t != 2, True]))
     data = recording.dataset("Task-v0")
@@ -39,7 +39,7 @@ def test_reset_rows_are_left_out_and_nothing_reaches_over_them() -> None:
 
 
 def test_state_is_everything() -> None:
-    one, other = Recording(3, 2, SPACES), Recording(3, 2, SPACES)
+    one, other = RecentInteraction(3, 2, SPACES), RecentInteraction(3, 2, SPACES)
     for t in range(4):
         one.add(vector_step(t, [False, False]))
     other.load_state_dict({k: v.clone() for k, v in one.state_dict().items()})

@@ -21,7 +21,13 @@ def make(logged: int = 0, held_back: bool = False) -> Interaction:
     replay = ReplayBuffer(60, 4, 2, fields=("mc_returns",) if held_back else ())
     rewards = RewardTransform(2.0, 1.0)
     return Interaction(
-        Collector(env, "cpu", 0), replay, rewards, RandomStream(0), episodes, data if logged else None, 0.5
+        Collector(env, "cpu", 0),
+        replay,
+        rewards,
+        RandomStream(0),
+        episodes=episodes,
+        logged=data if logged else None,
+        action_limit=0.5,
     )
 
 

@@ -11,7 +11,7 @@ from balrl.cli.main import main
 from balrl.data.d4rl import load_d4rl
 from balrl.data.inspect import problems
 from balrl.errors import UserError
-from balrl.run.record import collect
+from balrl.run.record import record_dataset
 from balrl.run.registry import inspection_context
 
 MAZE = "balrl/PointMaze-v0"
@@ -24,7 +24,7 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_random_actions_make_a_sound_dataset(tmp_path: Path) -> None:
-    episodes = collect("Hopper-v5", "random", 120, tmp_path / "a.hdf5")
+    episodes = record_dataset("Hopper-v5", "random", 120, tmp_path / "a.hdf5")
     data = load_d4rl(tmp_path / "a.hdf5")
     assert len(data) == 120
     assert len(data.episode_slices) == episodes
@@ -43,12 +43,12 @@ def test_stopped_and_gone_on_with_equals_not_stopped(tmp_path: Path) -> None:
             raise Stop
 
     options = {"env_kwargs": {"max_episode_steps": 25}, "seed": 4}
-    collect(MAZE, "random", 130, tmp_path / "whole.hdf5", **options)
+    record_dataset(MAZE, "random", 130, tmp_path / "whole.hdf5", **options)
     with pytest.raises(Stop):
-        collect(MAZE, "random", 130, tmp_path / "b.hdf5", progress=interrupt, **options)
+        record_dataset(MAZE, "random", 130, tmp_path / "b.hdf5", progress=interrupt, **options)
     assert (tmp_path / "b.hdf5.partial").exists()
     assert not (tmp_path / "b.hdf5").exists()
-    collect(MAZE, "random", 130, tmp_path / "b.hdf5", **options)
+    record_dataset(MAZE, "random", 130, tmp_path / "b.hdf5", **options)
     one, two = arrays(tmp_path / "whole.hdf5"), arrays(tmp_path / "b.hdf5")
     assert one.keys() == two.keys()
     assert "infos/success" in one
@@ -65,11 +65,11 @@ def test_a_policy_s_samples_follow_the_episode_s_seed(tmp_path: Path) -> None:
         raise Stop
 
     options = {"env_kwargs": {"max_episode_steps": 10}}
-    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "whole.hdf5", seed=4, **options)
+    record_dataset(MAZE, str(tmp_path / "run"), 30, tmp_path / "whole.hdf5", seed=4, **options)
     with pytest.raises(Stop):
-        collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, progress=interrupt, **options)
-    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, **options)
-    collect(MAZE, str(tmp_path / "run"), 30, tmp_path / "next.hdf5", seed=5, **options)
+        record_dataset(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, progress=interrupt, **options)
+    record_dataset(MAZE, str(tmp_path / "run"), 30, tmp_path / "b.hdf5", seed=4, **options)
+    record_dataset(MAZE, str(tmp_path / "run"), 30, tmp_path / "next.hdf5", seed=5, **options)
     whole, resumed, following = (arrays(tmp_path / f"{name}.hdf5")["actions"] for name in ("whole", "b", "next"))
     assert np.array_equal(whole, resumed)
     assert np.array_equal(following[:10], whole[10:20])  # seed 5 is the second episode of seed 4
@@ -80,19 +80,19 @@ def test_a_run_and_a_zip_act(tmp_path: Path) -> None:
     sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     model = sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=10)
     model.save(tmp_path / "model.zip")
-    collect("Pendulum-v1", str(tmp_path / "model.zip"), 30, tmp_path / "zip.hdf5", deterministic=True)
+    record_dataset("Pendulum-v1", str(tmp_path / "model.zip"), 30, tmp_path / "zip.hdf5", deterministic=True)
     data = load_d4rl(tmp_path / "zip.hdf5")
     wanted, _ = model.predict(data.observations, deterministic=True)
     np.testing.assert_allclose(data.actions, wanted, atol=1e-5)
     settings = {"env": "Pendulum-v1", "warmup.steps": "0", "finetune.steps": "12", "batch_size": "8"}
     settings |= {"agent.hidden": "[8]", "evaluation.episodes": "1", "tracking.wandb": "off"}
     balrl.train(balrl.load_config("sac/locomotion", settings=settings), tmp_path / "run")
-    collect("Pendulum-v1", str(tmp_path / "run"), 30, tmp_path / "run.hdf5", noise=0.1, epsilon=0.5)
+    record_dataset("Pendulum-v1", str(tmp_path / "run"), 30, tmp_path / "run.hdf5", noise=0.1, epsilon=0.5)
     assert np.abs(load_d4rl(tmp_path / "run.hdf5").actions).max() <= 2
     with pytest.raises(UserError, match="made for 3 observations and 1 actions, the environment has 11 and 3"):
-        collect("Hopper-v5", str(tmp_path / "run"), 5, tmp_path / "x.hdf5")
+        record_dataset("Hopper-v5", str(tmp_path / "run"), 5, tmp_path / "x.hdf5")
     with pytest.raises(UserError, match=r"'absent\.zip' does not exist"):
-        collect("Hopper-v5", "absent.zip", 5, tmp_path / "x.hdf5")
+        record_dataset("Hopper-v5", "absent.zip", 5, tmp_path / "x.hdf5")
     assert not list(tmp_path.glob("x.*"))
 
 

@@ -19,7 +19,6 @@ from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
-from balrl.run.state import Progress
 from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics
 
@@ -61,8 +60,8 @@ class Interrupt(SilentDisplay):
     def __init__(self, step: int, crash: bool) -> None:
         self.step, self.crash, self.done = step, crash, False
 
-    def update(self, progress: Progress, total: int) -> None:
-        if progress.step >= self.step and not self.done:
+    def update(self, phase: str, done: int, total: int, step: int) -> None:
+        if step >= self.step and not self.done:
             self.done = True
             if self.crash:
                 raise RuntimeError("the power went out")

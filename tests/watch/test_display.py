@@ -7,7 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-from balrl.run.state import Progress
 from balrl.watch.display import MemberDisplay, RichDisplay, SilentDisplay
 
 
@@ -22,7 +21,7 @@ def test_the_live_line_shows_phase_count_and_what_holds_it_up() -> None:
         with MemberDisplay(display, "s0").working("compiling"):
             display._bar.refresh()
         assert "compiling" in out.getvalue()
-        display.update(Progress(phase_steps=1_200), 50_000)
+        display.update("pretrain", 1_200, 50_000, 1_200)
         seen = len(out.getvalue())
         display._bar.refresh()
         assert "pretrain" in out.getvalue()[seen:]
@@ -41,7 +40,7 @@ def test_plain_lines_elsewhere() -> None:
     display, out = shown(terminal=False)
     with display, display.working("compiling"):
         MemberDisplay(display, "s0").notice("hot")
-        display.update(Progress(phase_steps=1), 2)
+        display.update("pretrain", 1, 2, 1)
     assert out.getvalue() == "s0: hot\n"
     with SilentDisplay().working("compiling"):
         pass
