@@ -83,7 +83,27 @@ class TeacherConfig(Config):
     equal: float = Field(0.0, ge=0, description="pairs that differ by less than this share are called equal")
 
 
-class RewardConfig(Config):
+class EnsembleConfig(Config):
+    """A reward ensemble."""
+
+    members: int = Field(5, ge=1, description="reward models")
+    hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="widths of each")
+    shared_trunk: bool = Field(False, description="one trunk under all of them")
+
+
+class FitConfig(Config):
+    """How a reward ensemble is trained on preferences."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="Adam's step size")
+    batch_size: int = Field(64, ge=1, description="pairs per update")
+    epochs: int = Field(100, ge=1, description="passes over the pairs, at most")
+    patience: int = Field(10, ge=1, description="epochs without a better held-out loss after which a member stops")
+    l2: float = Field(1e-3, ge=0, description="weight of the segments' squared scores")
+    held_out: float = Field(0.1, ge=0, lt=1, description="share of the pairs that decides when to stop")
+    bootstrap: bool = Field(False, description="each member's pairs are drawn with replacement")
+
+
+class RewardConfig(FitConfig, EnsembleConfig):
     """A reward learned from preferences, in place of the task's own; evaluation stays with the task's."""
 
     ensemble: str | None = Field(None, description="a trained reward ensemble (balrl reward train)")
@@ -101,16 +121,6 @@ class RewardConfig(Config):
     survive: bool = Field(
         False, description="shift rewards so that 99 % of the dataset's are positive: episodes end by failing"
     )
-    members: int = Field(5, ge=1, description="reward models")
-    hidden: tuple[int, ...] = Field((256, 256), min_length=1, description="widths of each")
-    shared_trunk: bool = Field(False, description="one trunk under all of them")
-    learning_rate: float = Field(3e-4, gt=0, description="Adam's step size")
-    batch_size: int = Field(64, ge=1, description="pairs per update")
-    epochs: int = Field(100, ge=1, description="passes over the pairs, at most")
-    patience: int = Field(10, ge=1, description="epochs without a better held-out loss after which a member stops")
-    l2: float = Field(1e-3, ge=0, description="weight of the segments' squared scores")
-    held_out: float = Field(0.1, ge=0, lt=1, description="share of the pairs that decides when to stop")
-    bootstrap: bool = Field(False, description="each member's pairs are drawn with replacement")
     online_every: int | None = Field(
         None, ge=1, description="environment steps between rounds of new preferences; default: none are asked for"
     )

@@ -12,11 +12,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from balrl.data.reference import Reference
 from balrl.rollout import Collector
 
 BETWEEN_LOOKS = 32
 """Steps on a GPU between the host's questions whether all episodes have ended."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Returns that count as 0 and 100, and where they come from."""
+
+    minimum: float
+    maximum: float
+    source: str
+
+    def normalize(self, value: float) -> float:
+        """Return ``100 · (value − minimum) / (maximum − minimum)``."""
+        return 100.0 * (value - self.minimum) / (self.maximum - self.minimum)
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,10 @@ def relabelled(job: Job, protocol: dict[str, Any], data: Path, out: Path) -> tup
     model, judged = folder / "reward.safetensors", folder / "quality.json"
     if not judged.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        steps, settings = protocol["segment_steps"], FitConfig(**protocol["fit"], seed=job.seed)
+        steps, settings = protocol["segment_steps"], FitConfig(**protocol["fit"])
         preferences = ask(dataset, spaces, Teacher(flip=job.flip), job.pairs, steps, job.seed)
         ensemble = RewardEnsemble(preferences.inputs.shape[-1], protocol["members"], seed=job.seed)
-        fit_ensemble(ensemble, preferences, settings)
+        fit_ensemble(ensemble, preferences, settings, seed=job.seed)
         clean = ask(dataset, spaces, Teacher(), protocol["test_pairs"], steps, 1000 + job.seed)
         ensemble.save(model)
         judged.write_text(json.dumps(quality(ensemble, clean.inputs, clean.labels)))

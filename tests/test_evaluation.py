@@ -6,9 +6,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, strategies as st
 
-from balrl.data.reference import Reference
 from balrl.envs import PointMazeVectorEnv
-from balrl.evaluation import Evaluation, bootstrap_interval, evaluate_policy, iqm, probability_of_improvement
+from balrl.evaluation import Evaluation, Reference, bootstrap_interval, evaluate_policy, iqm, probability_of_improvement
 from tests.test_rollout import MODES, vector
 
 

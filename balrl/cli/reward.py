@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.cli.arguments import deviation, non_negative, number, positive, share
+from balrl.cli.arguments import add_fields, given_fields, non_negative, number, positive
 from balrl.cli.label import add_label_verbs
+from balrl.config import EnsembleConfig, FitConfig, TeacherConfig
 from balrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,11 +32,7 @@ def add_reward_verbs(verbs: Any) -> None:
     collect.add_argument("--strategy", default="uniform", help="uniform, disagreement or entropy; default: uniform")
     collect.add_argument("--ensemble", type=Path, help="that disagrees or is uncertain")
     collect.add_argument("--unlabelled", action="store_true", help="for people to label; true rewards are not needed")
-    collect.add_argument("--flip", type=share, default=0.0, help="share of labels that are wrong; default: 0")
-    collect.add_argument("--rationality", type=number, help="β of a stochastic teacher; default: a perfect one")
-    collect.add_argument("--discount", type=share, default=1.0, help="of a myopic teacher; default: 1")
-    collect.add_argument("--skip", type=deviation, default=0.0, help="pairs poorer than this share of the mean return")
-    collect.add_argument("--equal", type=deviation, default=0.0, help="call pairs equal that differ by less than this")
+    add_fields(collect, TeacherConfig)
     collect.add_argument("--seed", type=non_negative, default=0, help="default: 0")
     collect.set_defaults(run=_collect)
 
@@ -44,16 +41,7 @@ def add_reward_verbs(verbs: Any) -> None:
     train = actions.add_parser("train", help="train a reward ensemble on preferences")
     train.add_argument("preferences", metavar="PREFERENCES", type=Path)
     train.add_argument("--out", type=Path, required=True, help="a .safetensors file to write")
-    train.add_argument("--members", type=positive, default=5, help="default: 5")
-    train.add_argument("--hidden", type=positive, nargs="+", default=[256, 256], help="widths; default: 256 256")
-    train.add_argument("--shared-trunk", action="store_true", help="one trunk under k heads")
-    train.add_argument("--bootstrap", action="store_true", help="each member's pairs are drawn with replacement")
-    train.add_argument("--learning-rate", type=number, default=3e-4, help="default: 3e-4")
-    train.add_argument("--batch-size", type=positive, default=64, help="pairs; default: 64")
-    train.add_argument("--epochs", type=positive, default=100, help="at most; default: 100")
-    train.add_argument("--patience", type=positive, default=10, help="epochs without gain; default: 10")
-    train.add_argument("--l2", type=deviation, default=1e-3, help="of segments' scores; default: 1e-3")
-    train.add_argument("--held-out", type=share, default=0.1, help="share of pairs not trained on; default: 0.1")
+    add_fields(train, EnsembleConfig, FitConfig)
     train.add_argument("--seed", type=non_negative, default=0, help="default: 0")
     train.set_defaults(run=_train)
 
@@ -102,11 +90,13 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.errors import check_target
     from balrl.rewards import RewardEnsemble, Teacher, ask
     from balrl.rewards.clips import count_answers
+    from balrl.validation import validate
 
     check_target(options.out, (".safetensors",))
     dataset, spaces = _load(options)
-    teacher = Teacher(options.skip, options.equal, options.discount, options.rationality, options.flip)
-    if options.unlabelled and teacher != Teacher():
+    said = given_fields(options, TeacherConfig)
+    teacher = validate(Teacher, said, "the teacher")
+    if options.unlabelled and said:
         raise UserError(
             "--unlabelled pairs have no teacher: leave out --flip, --rationality, --discount, --skip, --equal"
         )
@@ -122,22 +112,15 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from balrl.errors import check_target
-    from balrl.rewards import FitConfig, Preferences, RewardEnsemble, fit_ensemble
+    from balrl.rewards import Preferences, RewardEnsemble, fit_ensemble
+    from balrl.validation import validate
 
     check_target(options.out, (".safetensors",))
     preferences = Preferences.load(options.preferences)
-    config = FitConfig(
-        options.learning_rate,
-        options.batch_size,
-        options.epochs,
-        options.patience,
-        options.l2,
-        options.held_out,
-        options.bootstrap,
-        options.seed,
-    )
+    config = validate(FitConfig, given_fields(options, FitConfig), "the training")
+    made = validate(EnsembleConfig, given_fields(options, EnsembleConfig), "the ensemble")
     width = preferences.inputs.shape[-1]
-    ensemble = RewardEnsemble(width, options.members, options.hidden, options.shared_trunk, options.seed)
+    ensemble = RewardEnsemble(width, made.members, made.hidden, made.shared_trunk, options.seed)
     with Console().status("training") as status:
         found = fit_ensemble(
             ensemble,
@@ -146,11 +129,12 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
             lambda e: status.update(
                 f"epoch {e['epoch']:.0f} of {config.epochs}: held-out loss {e['held_out_loss']:.3f}"
             ),
+            seed=options.seed,
         )
     ensemble.save(options.out)
     measured_on = f"{found['held_out_pairs']} held-out pairs" if found["held_out_pairs"] else "the training pairs"
     _print_quality(found, measured_on)
-    print(f"wrote {options.out}: {options.members} members, {found['epochs']} epochs")
+    print(f"wrote {options.out}: {made.members} members, {found['epochs']} epochs")
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:

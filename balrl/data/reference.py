@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+from balrl.evaluation import Reference
 
 # Tasks whose scores papers normalise with a D4RL dataset's reference; the environments' versions differ from D4RL's.
 D4RL_NAME = {
@@ -17,19 +18,6 @@ D4RL_NAME = {
     "AdroitHandPen": "pen-human-v1",
     "AdroitHandRelocate": "relocate-human-v1",
 }
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Returns that count as 0 and 100, and where they come from."""
-
-    minimum: float
-    maximum: float
-    source: str
-
-    def normalize(self, value: float) -> float:
-        """Return ``100 · (value − minimum) / (maximum − minimum)``."""
-        return 100.0 * (value - self.minimum) / (self.maximum - self.minimum)
 
 
 @cache

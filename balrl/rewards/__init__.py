@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from balrl.config import FitConfig
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import FitConfig, fit_ensemble, quality
+from balrl.rewards.fit import fit_ensemble, quality
 from balrl.rewards.objectives import OBJECTIVES, conservative
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from balrl.config import FitConfig
 from balrl.errors import UserError
 from balrl.random_stream import RandomStream
 from balrl.rewards.calibration import accuracy, reliability
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.objectives import check_members
 from balrl.rewards.preferences import Preferences
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How an ensemble is trained.
-
-    Attributes:
-        learning_rate: Adam's.
-        batch_size: pairs of each member in a step.
-        epochs: passes over the training pairs, at most.
-        patience: epochs without a better held-out loss after which a member has stopped; when all have, training ends.
-        l2: weight of ``½ (R_1² + R_2²)`` (1e-3 in the paper).
-        held_out: share of the pairs that is not trained on; every member keeps its best parameters on them. 0: none,
-            all epochs are run.
-        bootstrap: each member trains on pairs drawn with replacement, as many as there are.
-        seed: of the split (the same for all members), of the order of the data (each member's own).
-    """
-
-    learning_rate: float = 3e-4
-    batch_size: int = 64
-    epochs: int = 100
-    patience: int = 10
-    l2: float = 1e-3
-    held_out: float = 0.1
-    bootstrap: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("learning_rate", self.learning_rate > 0, "above 0"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("patience", self.patience >= 1, "at least 1"),
-            ("l2", self.l2 >= 0, "at least 0"),
-            ("held_out", 0 <= self.held_out < 1, "in [0, 1)"),
-        )
-        for name, ok, expected in checks:
-            if not ok:
-                raise UserError(f"reward training: {name} is {getattr(self, name)}, expected {expected}")
 
 
 def returns_of(ensemble: RewardEnsemble, inputs: Tensor) -> Tensor:
@@ -80,6 +41,7 @@ def fit_ensemble(
     preferences: Preferences,
     config: FitConfig | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Train all members at once, each on its own order of the pairs, and normalise their scores over the pairs' steps.
 
@@ -88,8 +50,9 @@ def fit_ensemble(
     Args:
         ensemble: trained in place; the inputs' normalisation is fitted to the pairs.
         preferences: the pairs.
-        config: see `FitConfig`.
+        config: how; the defaults if None.
         on_epoch: called with the losses of each epoch, means over members.
+        seed: of the split (the same for all members) and of the order of the data (each member's own).
 
     Returns:
         The `quality` that was reached on the held-out pairs (on all, where none are held out), ``epochs`` and
@@ -107,7 +70,7 @@ def fit_ensemble(
             f"preferences have {inputs.shape[-1]} inputs a step, expected {ensemble.inputs.mean.shape[0]} "
             "as the reward ensemble takes"
         )
-    order = RandomStream(config.seed).uniform(len(labels), dtype=torch.float64).argsort().to(device)
+    order = RandomStream(seed).uniform(len(labels), dtype=torch.float64).argsort().to(device)
     count = round(config.held_out * len(labels))
     held_out, training = (order[:count] if count else order), order[count:]
     if not len(training):
@@ -115,8 +78,7 @@ def fit_ensemble(
     flat = inputs.flatten(0, 2)
     ensemble.inputs.fit(flat.mean(0), flat.std(0, correction=0))
     orders = [
-        RandomStream((config.seed << 20) + 1 + int(ensemble.settings["first"]) + i).to(device)
-        for i in range(ensemble.members)
+        RandomStream((seed << 20) + 1 + int(ensemble.settings["first"]) + i).to(device) for i in range(ensemble.members)
     ]
     pools = training.expand(ensemble.members, -1)
     if config.bootstrap:

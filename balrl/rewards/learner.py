@@ -16,15 +16,13 @@ from balrl.errors import UserError
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import FitConfig, fit_ensemble
+from balrl.rewards.fit import fit_ensemble
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.reward import LearnedReward
 from balrl.rewards.teacher import Teacher
 from balrl.spaces import SpaceAdapter
-
-FIT = ("learning_rate", "batch_size", "epochs", "patience", "l2", "held_out", "bootstrap")
 
 
 class RewardLearner:
@@ -72,8 +70,7 @@ class RewardLearner:
     def fit(self) -> dict[str, Any]:
         """Train the ensemble on all preferences and return its quality."""
         assert self.preferences is not None
-        settings = {name: getattr(self.config, name) for name in FIT}
-        return fit_ensemble(self.reward.ensemble, self.preferences, FitConfig(**settings, seed=self.seed + self.rounds))
+        return fit_ensemble(self.reward.ensemble, self.preferences, self.config, seed=self.seed + self.rounds)
 
     def shift_for_survival(self, dataset: Dataset) -> None:
         """Choose the reward's shift by logged data."""

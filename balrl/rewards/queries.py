@@ -133,7 +133,12 @@ def ask(
             break
     else:
         raise UserError(f"the teacher skipped all but {pairs - missing} of {pairs} pairs; lower its threshold 'skip'")
-    notes = {"data": dataset.name, "strategy": strategy, "seed": seed, "teacher": vars(teacher) if teacher else None}
+    notes = {
+        "data": dataset.name,
+        "strategy": strategy,
+        "seed": seed,
+        "teacher": teacher.model_dump() if teacher else None,
+    }
     return Preferences(
         torch.cat([x.observations for x in found]),
         torch.cat([x.actions for x in found]),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from balrl.errors import UserError
+from balrl.config import TeacherConfig
 
 
-@dataclass(frozen=True)
-class Teacher:
+class Teacher(TeacherConfig):
     """Labels pairs of segments with true rewards ``r [P, 2, H]``, in this order:
 
     1. **skip** the pair if both segments are poor: ``max(Σ r_1, Σ r_2) ≤ skip``, where that threshold is set;
@@ -20,31 +17,9 @@ class Teacher:
     4. **flip** the label with some probability;
     5. **equal**: the label is ½ where ``|Σ r_1 − Σ r_2| < equal``.
 
-    Attributes:
-        skip, equal: thresholds as fractions of ``mean episode return · H / T`` (`scale`), of its size for `equal`; 0
-            switches them off.
-        discount: γ in (0, 1].
-        rationality: β > 0; None for a perfect teacher.
-        flip: probability in [0, 1].
+    `skip` and `equal` are thresholds as fractions of ``mean episode return · H / T`` (`scale`), of its size for
+    `equal`; 0 switches them off. γ is `discount`, β `rationality`, and `flip` the probability of a wrong label.
     """
-
-    skip: float = 0.0
-    equal: float = 0.0
-    discount: float = 1.0
-    rationality: float | None = None
-    flip: float = 0.0
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("skip", self.skip >= 0, "at least 0"),
-            ("equal", self.equal >= 0, "at least 0"),
-            ("discount", 0 < self.discount <= 1, "in (0, 1]"),
-            ("rationality", self.rationality is None or self.rationality > 0, "above 0, or None"),
-            ("flip", 0 <= self.flip <= 1, "in [0, 1]"),
-        )
-        for name, ok, expected in checks:
-            if not ok:
-                raise UserError(f"teacher: {name} is {getattr(self, name)}, expected {expected}")
 
     def label(self, rewards: Tensor, generator: torch.Generator, scale: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return labels ``[P]`` (the probability that the second is preferred) and which pairs are kept, ``[P]`` bool.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from balrl.agent import Agent
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
-    from balrl.data.reference import Reference
+    from balrl.evaluation import Reference
 
 BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves")
 
@@ -147,7 +147,8 @@ def make_agent(
 
 def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Reference | None:
     """Return what scores on an environment are normalised with: its own reference, or D4RL's."""
-    from balrl.data.reference import Reference, reference_for
+    from balrl.data.reference import reference_for
+    from balrl.evaluation import Reference
 
     own = getattr(env, "reference_returns", None)
     return Reference(own[0], own[1], env_id) if own else reference_for(env_id)

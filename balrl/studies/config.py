@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from balrl.agents.config import PPOConfig
-from balrl.config import Config
+from balrl.config import Config, EnsembleConfig, FitConfig
 
 
 class ObjectiveConfig(Config):
@@ -26,17 +26,12 @@ class PreferenceConfig(Config):
     flips: tuple[float, ...] = Field((0.0, 0.25), description="shares of wrong labels to study")
 
 
-class EnsembleConfig(Config):
-    """The reward models."""
+class RewardModelsConfig(FitConfig, EnsembleConfig):
+    """The reward models: small, for tasks that take seconds."""
 
-    members: int = Field(5, ge=1, description="k")
-    hidden: tuple[int, ...] = Field((64, 64), description="widths of each member")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's")
-    batch_size: int = Field(64, ge=1, description="pairs")
-    epochs: int = Field(60, ge=1, description="at most")
-    patience: int = Field(10, ge=1, description="epochs without gain")
-    l2: float = Field(1e-3, ge=0, description="of segments' scores")
-    held_out: float = Field(0.1, ge=0, lt=1, description="share of the pairs")
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1, description="widths of each")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size")
+    epochs: int = Field(60, ge=1, description="passes over the pairs, at most")
 
 
 class BestOfNConfig(Config):
@@ -75,7 +70,7 @@ class StudyConfig(Config):
     )
     start_steps: int = Field(0, ge=0, description="environment steps of PPO on the gold that make the initial policy")
     preferences: PreferenceConfig = PreferenceConfig()
-    ensemble: EnsembleConfig = EnsembleConfig()
+    ensemble: RewardModelsConfig = RewardModelsConfig()
     best_of_n: BestOfNConfig = BestOfNConfig()
     ppo: OptimizeConfig = OptimizeConfig()
     objectives: dict[str, ObjectiveConfig] = Field(

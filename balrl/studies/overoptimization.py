@@ -13,14 +13,16 @@ import torch
 from balrl.agents.config import PPOConfig
 from balrl.agents.ppo import PPO
 from balrl.data.prepare import RewardTransform
+from balrl.errors import UserError
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
-from balrl.rewards import FitConfig, LearnedReward, Preferences, RewardEnsemble, Teacher, fit_ensemble
+from balrl.rewards import LearnedReward, Preferences, RewardEnsemble, Teacher, fit_ensemble
 from balrl.rewards.pool import Pool, powers_of_two
 from balrl.rollout import Collector
 from balrl.run.interaction import Interaction
 from balrl.studies.config import StudyConfig
 from balrl.studies.trajectories import make_worlds, roll
+from balrl.validation import validate
 
 Curve = dict[str, list[float]]
 
@@ -94,9 +96,9 @@ def trained_ensemble(config: StudyConfig, seed: int, flip: float, start: PPO, ou
         return RewardEnsemble.load(file).to(config.device)
     preferences = initial_preferences(config, seed, flip, start)
     c = config.ensemble
-    ensemble = RewardEnsemble(preferences.inputs.shape[-1], c.members, c.hidden, seed=seed).to(config.device)
-    settings = c.model_dump(exclude={"members", "hidden"})
-    fit_ensemble(ensemble, preferences, FitConfig(**settings, seed=seed))
+    width = preferences.inputs.shape[-1]
+    ensemble = RewardEnsemble(width, c.members, c.hidden, c.shared_trunk, seed).to(config.device)
+    fit_ensemble(ensemble, preferences, c, seed=seed)
     ensemble.save(file)
     return ensemble
 
@@ -197,14 +199,13 @@ def run_study(config: StudyConfig, out: Path, progress: Callable[[str], None] = 
     Raises:
         UserError: when the folder holds another study.
     """
-    from balrl.errors import UserError
-
     out.mkdir(parents=True, exist_ok=True)
     told, file = out / "study.json", out / "results.jsonl"
-    settings = config.model_dump(mode="json")
-    if told.exists() and {**json.loads(told.read_text()), "seeds": 0} != {**settings, "seeds": 0}:
-        raise UserError(f"'{out}' holds a study with another protocol; choose another folder, or move it away")
-    told.write_text(json.dumps(settings, indent=1))
+    if told.exists():
+        before = validate(StudyConfig, json.loads(told.read_text()), f"'{told}'")
+        if before.model_copy(update={"seeds": config.seeds}) != config:
+            raise UserError(f"'{out}' holds a study with another protocol; choose another folder, or move it away")
+    told.write_text(json.dumps(config.model_dump(mode="json"), indent=1))
     done = {result["job"] for result in read_results(file)}
     jobs = [job for job in plan(config) if job.name not in done]
     for index, job in enumerate(jobs):
