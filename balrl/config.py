@@ -103,6 +103,10 @@ class FitConfig(Config):
     bootstrap: bool = Field(False, description="each member's pairs are drawn with replacement")
 
 
+Objective = Literal["single", "mean", "wco", "uwo", "softmin", "quantile"]
+"""What becomes of the members' scores."""
+
+
 class RewardConfig(FitConfig, EnsembleConfig):
     """A reward learned from preferences, in place of the task's own; evaluation stays with the task's."""
 
@@ -114,9 +118,7 @@ class RewardConfig(FitConfig, EnsembleConfig):
     strategy: Literal["uniform", "disagreement", "entropy"] = Field(
         "uniform", description="which pairs are asked about, once there is an ensemble"
     )
-    objective: Literal["single", "mean", "wco", "uwo", "softmin", "quantile"] = Field(
-        "uwo", description="of the members' scores"
-    )
+    objective: Objective = Field("uwo", description="of the members' scores")
     coefficient: float | None = Field(None, description="λ, τ, q or the member; default: the objective's own")
     survive: bool = Field(
         False, description="shift rewards so that 99 % of the dataset's are positive: episodes end by failing"

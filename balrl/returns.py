@@ -125,7 +125,7 @@ class RunningEpisodes:
         """Return the transitions that are held back."""
         if not self.steps:
             return {}
-        names = ("observations", "actions", "rewards", "next_observations", "terminated")
+        names = [name for name, value in self.steps[0]._asdict().items() if value is not None]
         fields = {name: torch.stack([getattr(step, name) for step in self.steps]) for name in names}
         return {**fields, "starts": torch.tensor(self.starts)}
 

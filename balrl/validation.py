@@ -52,13 +52,11 @@ def describe(error: ValidationError, kind: type[Config]) -> str:
     """Return the first validation error as one line: the key, the value found, what was expected."""
     first = error.errors()[0]
     names = sorted(set(field_names(kind)))
-    path = [str(part) for part in first["loc"]]
-    # Discriminated unions put the chosen tag into the location; the user wrote no such key.
-    key = ".".join(part for i, part in enumerate(path) if not (i and path[i - 1] in ("agent", "balance")))
+    path, tags = _without_tags([str(part) for part in first["loc"]], kind)
+    key = ".".join(path)
     if first["type"] == "extra_forbidden":
         if key in names:
-            chosen = ", ".join(part for i, part in enumerate(path) if i and path[i - 1] in ("agent", "balance"))
-            return f"'{key}' is no setting of {chosen}; change the kind first, or leave the key out"
+            return f"'{key}' is no setting of {', '.join(tags)}; change the kind first, or leave the key out"
         return f"unknown key '{key}'{did_you_mean(key, names)}"
     if first["type"] == "missing":
         return f"'{key}' is missing"
@@ -66,6 +64,23 @@ def describe(error: ValidationError, kind: type[Config]) -> str:
         return f"{key}: {first['msg'].replace('Input tag', 'the value')}"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected it to be")
     return f"{key} = {first['input']!r}: {message}" if key else message
+
+
+def _without_tags(path: list[str], kind: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Return an error's place as the user wrote it, and the tags in it: a discriminated union adds the one it chose."""
+    kept: list[str] = []
+    tags: list[str] = []
+    models, is_tag = [kind], False
+    for part in path:
+        if is_tag:
+            tags.append(part)
+            is_tag = False
+            continue
+        kept.append(part)
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [t for info in fields for t in _types_in(info.annotation) if issubclass(t, BaseModel)]
+        is_tag = any(info.discriminator is not None for info in fields)
+    return kept, tags
 
 
 def field_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:

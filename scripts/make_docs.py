@@ -1,8 +1,10 @@
-"""Write docs/configuration.md: every setting of a run with its type, default, range and meaning. Takes no arguments."""
+"""Write docs/configuration.md, every setting of a run, and the tree in docs/design.md. Takes no arguments."""
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +16,10 @@ from balrl.agents.config import BalanceConfig
 from balrl.agents.registration import OWN
 from balrl.run.presets import TrainConfig, preset_names
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGURATION, DESIGN = ROOT / "docs" / "configuration.md", ROOT / "docs" / "design.md"
+TREE = re.compile(r"(?<=edit those\. -->\n```\n).+?(?=```)", re.DOTALL)
+COLUMN, WIDTH = 24, 122
 INTRODUCTION = """# Configuration
 
 <!-- Written by scripts/make_docs.py; edit the descriptions in the code. -->
@@ -76,7 +81,7 @@ def _plain(value: Any) -> str:
 
 
 def render() -> str:
-    """Return the whole document."""
+    """Return the whole of docs/configuration.md."""
     lines = [INTRODUCTION.format(presets=", ".join(f"`{name}`" for name in preset_names()))]
     parts = sections(TrainConfig)
     parts += [("agent.", model) for model in (own.config for own in OWN)]
@@ -88,6 +93,39 @@ def render() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def described(file: Path) -> str:
+    """Return the first line of a module's docstring, without its full stop."""
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0].removesuffix(".").replace("``", "")
+
+
+def tree() -> str:
+    """Return every module and what it is for, the core's files first, then its rooms."""
+    lines = []
+    for base in ("balrl", "agents", "envs"):
+        root = ROOT / base
+        folders = [root, *sorted(p.parent for p in root.rglob("__init__.py") if p.parent != root)]
+        for folder in folders:
+            relative = folder.relative_to(ROOT)
+            if len(relative.parts) > 1 and relative.parts[1] in ("agents", "envs", "configs"):
+                continue  # the symbolic links
+            lines += entry(f"{relative}/", described(folder / "__init__.py"))
+            for file in sorted(file for file in folder.glob("*.py") if file.name != "__init__.py"):
+                lines += entry(f"  {file.name}", described(file))
+    return "\n".join([*lines, *entry("configs/", "YAML presets, imported as balrl.configs"), ""])
+
+
+def entry(name: str, text: str) -> list[str]:
+    """Return a name and what it is for, in two columns."""
+    return textwrap.wrap(text, WIDTH, initial_indent=name.ljust(COLUMN), subsequent_indent=" " * COLUMN)
+
+
+def design() -> str:
+    """Return docs/design.md with the tree as it is."""
+    return TREE.sub(lambda _: tree(), DESIGN.read_text(encoding="utf-8"), count=1)
+
+
 if __name__ == "__main__":
-    TARGET.write_text(render(), encoding="utf-8")
-    print(f"wrote {TARGET.relative_to(TARGET.parent.parent)}")
+    for target, text in ((CONFIGURATION, render()), (DESIGN, design())):
+        target.write_text(text, encoding="utf-8")
+        print(f"wrote {target.relative_to(ROOT)}")

@@ -1,4 +1,4 @@
-"""What many tests share: tiny data, a scripted environment, the folder of real data where there is one."""
+"""What many tests share: tiny data, whole small runs, the folder of real data where there is one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
+import balrl
 from balrl.batch import Batch
 from balrl.data.dataset import Dataset
+from tests.run.small import hopper_config, maze_config
+
+settings.register_profile("balrl", deadline=None)  # a busy machine is no wrong result
+settings.load_profile("balrl")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -33,6 +39,20 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data beside the checkout ({SHARED_DATA.parent.name}/{SHARED_DATA.name} is absent)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maze") / "run"
+    assert balrl.train(maze_config(), path).finished
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole_hopper_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hopper") / "run"
+    assert balrl.train(hopper_config(), path).finished
+    return path
 
 
 def random_batch(

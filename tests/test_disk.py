@@ -19,7 +19,7 @@ from balrl.replay import MixedReplay, ReplayBuffer
 from tests.agents.test_all import AGENTS
 from tests.conftest import make_dataset, random_batch
 from tests.execution.test_updates import build, filled
-from tests.run.test_trainer import SMALL, final_state
+from tests.run.small import SMALL, final_state
 
 
 def write_file(path: Path, rows: int = 60, **options: object) -> Path:

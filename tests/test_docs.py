@@ -11,13 +11,15 @@ from balrl.run.presets import preset_names
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_configuration_table_is_current() -> None:
+def test_the_configuration_table_and_the_tree_are_current() -> None:
     spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == module.render(), "run: make docs"
+    assert (ROOT / "docs" / "design.md").read_text(encoding="utf-8") == module.design(), "run: make docs"
+    assert "on_policy.py" in module.tree()
 
 
 def test_links_lead_somewhere() -> None:

@@ -18,7 +18,7 @@ from tests.conftest import random_batch
 SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 12), width=st.integers(1, 12), cached=st.integers(1, 12))
 def test_a_loss_in_blocks_is_the_loss(rows: int, width: int, cached: int) -> None:
     data = torch.randn(rows, 3, dtype=torch.float64)

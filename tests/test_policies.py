@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy
+from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy, make_policy
 from balrl.random_stream import RandomStream
 
 X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -49,3 +50,20 @@ def test_monte_carlo_moments_of_gaussian_samples() -> None:
     actions, _ = policy.sample(x, STREAM)
     torch.testing.assert_close(actions.mean(0), policy.mode(x)[0], rtol=0, atol=0.03)
     torch.testing.assert_close(actions.std(0), torch.tensor([-1.0, 0.5]).exp(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "tanh-gaussian", "deterministic"])
+def test_every_kind_draws_as_many_as_asked_for(kind: str) -> None:
+    policy, x = make_policy(kind, 3, 2, (4,)), torch.randn(5, 3)
+    assert policy.kind == kind
+    actions, log_prob = policy.sample(x, RandomStream(0), 7)
+    assert actions.shape == (7, 5, 2)
+    one, _ = policy.sample(x, RandomStream(0))
+    assert one.shape == (5, 2)
+    if kind == "deterministic":
+        assert log_prob is None
+        assert torch.equal(actions, policy.mode(x).expand(7, 5, 2))
+    else:
+        assert log_prob is not None
+        assert log_prob.shape == (7, 5)
+        assert not torch.equal(actions[0], actions[1])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from balrl.batch import Batch
 from balrl.errors import UserError
@@ -40,7 +40,6 @@ def test_fields_that_nobody_asked_for_are_not_kept() -> None:
     assert buffer.storage.shape == (4, 3 + 2 + 1 + 3 + 1)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), st.lists(st.integers(0, 12), max_size=12))
 def test_the_ring_holds_the_newest_rows(capacity: int, chunks: list[int]) -> None:
     buffer = ReplayBuffer(capacity, 3, 2)

@@ -84,7 +84,7 @@ def _check(options: argparse.Namespace, _: list[str]) -> int:
 def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from balrl.run.record import record_dataset
+    from balrl.run.record_dataset import record_dataset
 
     minari_id = options.out.removeprefix(MINARI) if options.out.startswith(MINARI) else None
     if minari_id is not None:

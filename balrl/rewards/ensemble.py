@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from balrl.errors import UserError, check_target
 from balrl.networks import MLP, Normalizer, ScalarHead
-from balrl.rewards.objectives import check_members
+from balrl.rewards.conservative_objectives import check_members
 
 FORMAT = 1
 

@@ -13,8 +13,8 @@ from balrl.config import FitConfig
 from balrl.errors import UserError
 from balrl.random_stream import RandomStream
 from balrl.rewards.calibration import accuracy, reliability
+from balrl.rewards.conservative_objectives import check_members
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.objectives import check_members
 from balrl.rewards.preferences import Preferences
 
 

@@ -13,6 +13,7 @@ from balrl.config import RewardConfig
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
+from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards.ensemble import RewardEnsemble
@@ -110,7 +111,7 @@ class RewardLearner:
             "reward/calibration_error": found["calibration_error"],
         }
 
-    def relabel(self, storage: ReplayBuffer | RolloutBuffer, units: RewardTransform) -> None:
+    def relabel(self, storage: ReplayBuffer | RolloutBuffer | NextActions, units: RewardTransform) -> None:
         """Give what was stored the reward as it is now, in the run's units."""
         storage.relabel(lambda o, a: units.scale * self.reward(o, a.clamp(-1, 1)) + units.bias)
 

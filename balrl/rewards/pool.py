@@ -13,7 +13,7 @@ from torch import Tensor
 
 from balrl.errors import UserError, read_text
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
-from balrl.rewards.objectives import check_members, conservative
+from balrl.rewards.conservative_objectives import check_members, conservative
 
 
 class BestOfN(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from balrl.data.dataset import Array, Dataset
 from balrl.errors import UserError
+from balrl.rewards.conservative_objectives import OBJECTIVES, check_members, conservative
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.objectives import OBJECTIVES, check_members, conservative
 from balrl.spaces import SpaceAdapter
 
 SURVIVAL = 0.99

@@ -9,6 +9,7 @@ import gymnasium as gym
 from balrl.agent import Agent
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
+from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
 from balrl.returns import MonteCarlo, RunningEpisodes
@@ -61,6 +62,7 @@ def make_online(
         replay,
         rewards,
         agent.stream,
+        next_actions=NextActions() if "next_actions" in fields else None,
         episodes=RunningEpisodes(env.num_envs, returns) if "mc_returns" in fields else None,
         logged=offline if appended else None,
         action_limit=_action_limit(config),

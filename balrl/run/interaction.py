@@ -9,6 +9,7 @@ from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.data.prepare import RewardTransform
+from balrl.next_actions import NextActions, VectorStep
 from balrl.on_policy import RolloutBuffer
 from balrl.random_stream import RandomStream
 from balrl.replay import ReplayBuffer
@@ -27,7 +28,8 @@ class Interaction:
         replay: where transitions go.
         rewards: applied to what is stored.
         stream: of random actions.
-        episodes: holds transitions back until their Monte-Carlo returns are known, for agents that ask for those.
+        next_actions: holds transitions back until their next actions are known, for agents that ask for those.
+        episodes: and until their Monte-Carlo returns are known.
         logged: put into the replay first, where fine-tuning appends to the data.
         action_limit: stored actions are clipped to ± this share of their bounds.
         rollouts: get every vector step too, its actions as they were chosen; for agents that learn from those.
@@ -42,6 +44,7 @@ class Interaction:
         rewards: RewardTransform,
         stream: RandomStream,
         *,
+        next_actions: NextActions | None = None,
         episodes: RunningEpisodes | None = None,
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
@@ -50,6 +53,7 @@ class Interaction:
         recent: RecentInteraction | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
+        self.next_actions = next_actions
         self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
         self.reward, self.recent = reward, recent
         self.monitor = RewardMonitor(collector.device) if reward is not None else None
@@ -71,14 +75,12 @@ class Interaction:
         )
         if self.rollouts is not None:
             self.rollouts.add(batch._replace(actions=step.batch.actions), step.done, step.valid)
-        made = batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
-        if self.episodes is not None:
-            ended = self.episodes.add(batch, step.done, step.valid)
-            if ended is not None:
-                self._store(ended)
-        else:
-            self._store(batch if step.valid is None else batch.rows(step.valid))
-        return made
+        whole: VectorStep | None = VectorStep(batch, step.done, step.valid)
+        if self.next_actions is not None:
+            whole = self.next_actions.add(batch, step.done, step.valid)
+        if whole is not None:
+            self._keep(whole)
+        return batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
 
     def random_actions(self, observations: Tensor) -> Tensor:
         """Return uniform actions ``[N, action_dim]``."""
@@ -100,6 +102,7 @@ class Interaction:
         return {
             "replay": {**self.replay.state_dict(), "stored": torch.tensor(self.stored)},
             "rollouts": self.rollouts.state_dict() if self.rollouts is not None else {},
+            "next_actions": self.next_actions.state_dict() if self.next_actions is not None else {},
             "episodes": self.episodes.state_dict() if self.episodes is not None else {},
             "monitor": self.monitor.state_dict() if self.monitor is not None else {},
             "collector": self.collector.state_dict(),
@@ -129,6 +132,8 @@ class Interaction:
             return False
         self.collector.env.load_state_dict(state["environment"])  # type: ignore[attr-defined]
         self.collector.load_state_dict(state["collector"])
+        if self.next_actions is not None:
+            self.next_actions.load_state_dict(state["next_actions"], self.collector.device)
         if self.episodes is not None:
             self.episodes.load_state_dict(state["episodes"], self.collector.device)
         return True
@@ -142,6 +147,15 @@ class Interaction:
             self.monitor.add(scores[:, rows], proxy[rows], step.batch.rewards[rows])
         return proxy
 
+    def _keep(self, step: VectorStep) -> None:
+        """Store the transitions of a vector step or, where returns are asked for, of the episodes that it ended."""
+        if self.episodes is not None:
+            ended = self.episodes.add(*step)
+            if ended is not None:
+                self._store(ended)
+        else:
+            self._store(step.batch if step.valid is None else step.batch.rows(step.valid))
+
     def _store(self, batch: Batch) -> None:
         self.replay.add(batch)
         self.stored += int(batch.rewards.shape[0])
@@ -152,5 +166,7 @@ class Interaction:
 
     def _restart(self) -> None:
         self.collector.start()
+        if self.next_actions is not None:
+            self.next_actions.load_state_dict({})
         if self.episodes is not None:
             self.episodes.load_state_dict({})

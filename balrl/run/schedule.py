@@ -72,7 +72,7 @@ class UpdateSchedule:
         except UserError as error:
             run.display.notice(f"no new preferences at step {state.step:,}: {error}")
             return {}
-        for storage in (run.interaction.rollouts, *run.replays):
+        for storage in (run.interaction.rollouts, run.interaction.next_actions, *run.replays):
             if storage is not None:
                 run.reward.relabel(storage, run.interaction.rewards)
         return found

@@ -30,7 +30,7 @@ from balrl.run.schedule import UpdateSchedule
 from balrl.run.state import PHASES, RunState
 from balrl.watch.tracking import Tracker
 
-INTERACTION = ("replay", "rollouts", "monitor", "episodes", "collector", "environment")
+INTERACTION = ("replay", "rollouts", "monitor", "next_actions", "episodes", "collector", "environment")
 SPARSER = 10
 """How much rarer measurements become after the dense part."""
 

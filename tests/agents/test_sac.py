@@ -181,3 +181,60 @@ def test_learns_a_bandit() -> None:
         agent.update(b)
     action = agent.act(torch.randn(50, 3), deterministic=True).mean(0)
     torch.testing.assert_close(action, torch.tensor([0.5, 0.5]), rtol=0, atol=0.15)
+
+
+def test_coasting_moves_the_idle_by_their_momentum_alone() -> None:
+    """Policy and temperature: steps on zero gradients while the critics learn; the critics: one with the policy's."""
+    utd, batch = 3, random_batch(12, dtype=torch.float64)
+    plain, coasting = make(policy_batch="last"), make(policy_batch="last", coasting=True)
+    coasting.load_state_dict(plain.state_dict())
+    before = {name: p.detach().numpy().copy() for name, p in plain.named_parameters()}
+    for agent in (plain, coasting):
+        agent.stream.reseed(3)
+        agent.update_utd(batch, utd)
+    rates = {"policy": 3e-4, "temperature": 3e-4}
+    for group, rate in rates.items():
+        for p, q in zip(*(a.optimizers[group].param_groups[0]["params"] for a in (plain, coasting)), strict=True):
+            name = next(name for name, other in plain.named_parameters() if other is p)
+            gradient = plain.optimizers[group].state[p]["exp_avg"].numpy() / 0.1  # of its one step
+            t = utd + 1  # the idle steps count, and moved nothing yet
+            mean, square = 0.1 * gradient / (1 - 0.9**t), 0.001 * gradient**2 / (1 - 0.999**t)
+            expected = before[name] - rate * mean / (np.sqrt(square) + 1e-8)
+            np.testing.assert_allclose(q.detach().numpy(), expected, rtol=1e-12, err_msg=name)
+            assert coasting.optimizers[group].state[q]["step"].item() == t
+    for p, q in zip(plain.critic.parameters(), coasting.critic.parameters(), strict=True):
+        slots, t = plain.optimizers["critic"].state[p], utd + 1
+        mean = 0.9 * slots["exp_avg"].numpy() / (1 - 0.9**t)
+        square = 0.999 * slots["exp_avg_sq"].numpy() / (1 - 0.999**t)
+        expected = p.detach().numpy() - 3e-4 * mean / (np.sqrt(square) + 1e-8)
+        np.testing.assert_allclose(q.detach().numpy(), expected, rtol=1e-12)
+    for p, q in zip(plain.target_critic.parameters(), coasting.target_critic.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_nobody_is_idle_at_one_update_per_step() -> None:
+    batch = random_batch(6, dtype=torch.float64)
+    plain, coasting = make(), make(coasting=True)
+    coasting.load_state_dict(plain.state_dict())
+    for agent in (plain, coasting):
+        agent.update_utd(batch, 1)
+        agent.update(batch)
+    for p, q in zip(plain.parameters(), coasting.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("policy", ["tanh-gaussian", "gaussian"])
+def test_the_last_hidden_layers_begin_as_small_as_asked_for(policy: str) -> None:
+    """Orthogonal times that gain, member by member; all other layers, heads included, as ever."""
+    torch.manual_seed(0)
+    agent = SAC(*SPACES, SACConfig(hidden=(5, 4), critics=3, policy=policy, last_hidden_gain=0.01))
+    torch.manual_seed(0)
+    usual = SAC(*SPACES, SACConfig(hidden=(5, 4), critics=3, policy=policy))
+    for trunk, other in ((agent.policy.trunk, usual.policy.trunk), (agent.critic.trunk, usual.critic.trunk)):
+        last = trunk.layers[-1].weight.detach()
+        square = last.mT @ last
+        torch.testing.assert_close(square, 1e-4 * torch.eye(4).expand_as(square), rtol=1e-5, atol=1e-10)
+        assert torch.equal(trunk.layers[0].weight, other.layers[0].weight)
+    assert torch.equal(agent.critic.head.weight, usual.critic.head.weight)
+    for p, q in zip(agent.critic.parameters(), agent.target_critic.parameters(), strict=True):
+        assert torch.equal(p, q)

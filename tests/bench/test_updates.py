@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 
 from balrl.bench.updates import BATCH, KINDS, Floor, Subject, bench_updates, per_second
-from balrl.cli.main import main
 from balrl.execution.updates import EagerUpdates
 
 
@@ -44,13 +43,9 @@ def test_what_is_slow_is_not_asked_for_at_length() -> None:
     assert time.perf_counter() - start < 0.5
 
 
-def test_lines_and_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("balrl.bench.updates.choose_updates", lambda *_: EagerUpdates())
     [line] = bench_updates(["iql"], seconds=0.05, rounds=1)
     assert line.written > 1
     assert line.low <= line.fastest <= line.high
     assert 0 < line.of_floor < 1
-    assert main(["bench", "update", "iql", "--seconds", "0.05", "--rounds", "1"]) == 0
-    assert "iql" in capsys.readouterr().out
-    assert main(["bench", "update", "iqll"]) == 2
-    assert "did you mean 'iql'" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from tests.execution.test_updates import NoHost
 
 
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5), offset=st.sampled_from([0.0, 1e6]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_moments_are_those_of_everything_seen(sizes: list[int], offset: float) -> None:
     moments = RunningMoments(3, torch.device("cpu"))
     assert moments.variance.tolist() == [1, 1, 1]

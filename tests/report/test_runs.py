@@ -52,7 +52,7 @@ def test_where_the_switch_was_and_which_task(tmp_path: Path) -> None:
 
 
 def test_methods_are_the_same_on_tasks_whose_presets_differ(tmp_path: Path) -> None:
-    for task in ("antmaze", "kitchen"):
+    for task in ("adroit", "kitchen"):
         for name in ("calql", "wsrl"):
             write_run(tmp_path / f"{name}-{task}", [1.0], preset=f"{name}/{task}", dataset=f"{task}.hdf5")
     named = labels(read_runs([tmp_path]))

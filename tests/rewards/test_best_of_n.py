@@ -26,7 +26,7 @@ def enumerated(proxy: list[int], gold: list[float], n: int) -> float:
 @given(
     pool=st.lists(st.tuples(st.integers(0, 4), st.floats(-10, 10)), min_size=1, max_size=7),
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_it_is_the_mean_over_all_subsets(pool: list[tuple[int, float]]) -> None:
     proxy, gold = [p for p, _ in pool], [g for _, g in pool]
     counts = list(range(1, len(pool) + 1))

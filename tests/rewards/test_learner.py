@@ -17,7 +17,7 @@ from balrl.run.directory import prepare_run, start_run
 from balrl.run.presets import TrainConfig
 from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics
-from tests.run.test_trainer import SMALL, Interrupt, Listening, final_state
+from tests.run.small import SMALL, Interrupt, Listening, final_state
 
 LEARNED = {
     **SMALL,

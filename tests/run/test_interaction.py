@@ -1,15 +1,21 @@
+"""What the collector yields, on its way into the replay."""
+
 from __future__ import annotations
 
+import pytest
 import torch
+from gymnasium.vector import AutoresetMode
 
 from balrl.data.prepare import RewardTransform
 from balrl.envs import PointMazeVectorEnv
+from balrl.next_actions import NextActions
 from balrl.random_stream import RandomStream
 from balrl.replay import ReplayBuffer
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rollout import Collector
 from balrl.run.interaction import Interaction
 from tests.conftest import random_batch
+from tests.test_rollout import MODES, vector
 
 
 def make(logged: int = 0, held_back: bool = False) -> Interaction:
@@ -83,3 +89,40 @@ def test_without_the_environment_s_state_episodes_begin_anew() -> None:
     assert not it.load_state_dict({**state, "environment": {}})
     assert (it.stored, len(it.replay), len(it.episodes or ())) == (12, 12, 0)
     assert it.collector.lengths.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("mode", list(MODES))
+def test_next_actions_are_what_the_task_got_next(mode: AutoresetMode) -> None:
+    """In every autoreset mode, as a dataset of the same steps has them; and Monte-Carlo returns beside them."""
+    taken: list[torch.Tensor] = []
+    fields = ("mc_returns", "next_actions")
+    it = Interaction(
+        Collector(vector(mode, 2), "cpu", 0),
+        ReplayBuffer(60, 3, 1, fields=fields),
+        RewardTransform(),
+        RandomStream(0),
+        next_actions=NextActions(),
+        episodes=RunningEpisodes(2, MonteCarlo(0.9)),
+    )
+
+    def act(observations: torch.Tensor) -> torch.Tensor:
+        taken.append(2 * torch.rand(2, 1) - 1)
+        return taken[-1]
+
+    for _ in range(30):
+        it.step(act)
+    rows = it.replay.newest(len(it.replay))
+    assert len(it.replay) > 10
+    assert rows.next_actions is not None
+    following = {tuple(o.tolist()): a for o, a in zip(rows.observations, rows.actions, strict=True)}
+    inside = 0
+    for own, next_observation, ended, next_action in zip(
+        rows.actions, rows.next_observations, rows.terminated, rows.next_actions, strict=True
+    ):
+        known = following.get(tuple(next_observation.tolist()))
+        if known is not None and not ended:
+            assert torch.equal(next_action, known)
+            inside += 1
+        else:
+            assert torch.equal(next_action, own)
+    assert inside > 5

@@ -1,12 +1,9 @@
+"""The phases of a run, stopped and resumed anywhere."""
+
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -18,91 +15,17 @@ from balrl.agents import IQL
 from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.errors import UserError
-from balrl.run.presets import TrainConfig
-from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics
-
-SMALL = {
-    "pretrain.updates": "12",
-    "pretrain.eval_every": "6",
-    "warmup.steps": "20",
-    "finetune.steps": "40",
-    "finetune.eval_every": "20",
-    "batch_size": "16",
-    "evaluation.episodes": "2",
-    "checkpoint.every": "10",
-    "tracking.log_every": "5",
-    "tracking.wandb": "off",
-    "threads": "1",
-    "agent.hidden": "[8, 8]",
-}
-FAMILY = {
-    **SMALL,
-    "num_envs": "10",
-    "finetune.utd_ratio": "1",
-    "agent.balance.hidden": "[8]",
-    "env_kwargs": "{max_episode_steps: 15}",
-}
-HOPPER = {"env": "Hopper-v5", "env_kwargs": "{}", "dataset": "null", "pretrain.updates": "0", "warmup.steps": "30"}
-
-
-def maze_config(**settings: str) -> TrainConfig:
-    return balrl.load_config("famo2o-iql/point-maze", settings={**FAMILY, **settings})
-
-
-def hopper_config(**settings: str) -> TrainConfig:
-    return balrl.load_config("sac/locomotion", settings={**SMALL, **HOPPER, **settings})
-
-
-class Interrupt(SilentDisplay):
-    """Ends the run at a step: by an exception, as a crash would, or by Ctrl-C."""
-
-    def __init__(self, step: int, crash: bool) -> None:
-        self.step, self.crash, self.done = step, crash, False
-
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        if step >= self.step and not self.done:
-            self.done = True
-            if self.crash:
-                raise RuntimeError("the power went out")
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-class Listening(SilentDisplay):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.heard = ""
-
-    def notice(self, message: str) -> None:
-        self.heard += message
-
-
-def final_state(run_dir: Path) -> dict[str, torch.Tensor]:
-    path = list_checkpoints(run_dir)[0]
-    return {
-        f"{group}/{key}": value
-        for group in ("agent", "optimizer", "random")
-        for key, value in load_tensors(path, group).items()
-    }
-
-
-def records(run_dir: Path) -> list[Mapping[str, Any]]:
-    return [{k: v for k, v in r.items() if "seconds" not in k} for r in read_metrics(run_dir / "metrics.jsonl")]
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("maze") / "run"
-    assert balrl.train(maze_config(), path).finished
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole_hopper_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("hopper") / "run"
-    assert balrl.train(hopper_config(), path).finished
-    return path
+from tests.run.small import (
+    PPO,
+    SMALL,
+    Interrupt,
+    Listening,
+    final_state,
+    hopper_config,
+    maze_config,
+    records,
+)
 
 
 @pytest.mark.parametrize("crash", [True, False], ids=["killed", "ctrl-c"])
@@ -151,18 +74,6 @@ def test_mujoco_resumes_exactly(whole_hopper_run: Path, tmp_path: Path, step: in
     assert records(path) == records(whole_hopper_run)
 
 
-PPO = {
-    **{key: value for key, value in SMALL.items() if key not in ("pretrain.updates", "warmup.steps")},
-    "num_envs": "3",
-    "agent.rollout_steps": "4",
-    "agent.epochs": "2",
-    "batch_size": "5",
-    "agent.kl_coefficient": "0.1",
-    "agent.kl_target": "0.01",
-    "env_kwargs": "{max_episode_steps: 5}",
-}
-
-
 @pytest.mark.parametrize("compiled", ["off", "on"])
 def test_ppo_resumes_exactly_in_the_middle_of_a_rollout_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: str
@@ -191,19 +102,6 @@ def test_ppo_is_the_same_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"finetune.utd_ratio": "2"}, "utd_ratio is 2.0, expected 1.0"),
-        ({"batch_size": "13"}, "batch_size is 13, a rollout has 4 steps of 3 environments"),
-    ],
-)
-def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        balrl.train(balrl.load_config("ppo/classic", settings={**PPO, **setting}), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_environments_that_cannot_save_their_state_restart_and_say_so(tmp_path: Path) -> None:
     config = hopper_config(env="Pendulum-v1")
     with pytest.raises(RuntimeError, match="power"):
@@ -211,36 +109,6 @@ def test_environments_that_cannot_save_their_state_restart_and_say_so(tmp_path: 
     display = Listening()
     assert balrl.resume(tmp_path / "run", display=display).finished
     assert "running episodes restart" in display.heard
-
-
-def test_nothing_written_is_lost_on_resume(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    with pytest.raises(RuntimeError, match="power"):
-        balrl.train(maze_config(**{"checkpoint.every": "1000"}), path, Interrupt(71, crash=True))
-    before = read_metrics(path / "metrics.jsonl")
-    balrl.resume(path)
-    kept, discarded = read_metrics(path / "metrics.jsonl"), read_metrics(path / "metrics.discarded.jsonl")
-    assert all(record in kept or record in discarded for record in before)
-    assert discarded
-
-
-def test_a_run_directory_holds_everything(whole_run: Path) -> None:
-    for name in ("config.yaml", "metrics.jsonl", "metrics.csv", "evaluations.json", "summary.json", "curves.png",
-                 "balance_map.png", "checkpoints"):  # fmt: skip
-        assert (whole_run / name).exists(), name
-    assert not [p for p in whole_run.rglob(".*") if p.name != ".wandb"]
-    assert not list(whole_run.rglob("*.pt")) + list(whole_run.rglob("*.pkl"))
-    summary = json.loads((whole_run / "summary.json").read_text())
-    assert summary["finished"]
-    assert summary["seed"] == 0
-    assert summary["final"]["success_rate"] is not None
-    assert summary["best"]["score"] >= summary["final"]["score"]
-    assert set(summary["wall_seconds"]) == {"pretrain", "warmup", "finetune", "evaluation"}
-    assert summary["versions"]["torch"] == torch.__version__
-    steps = [record["step"] for record in read_metrics(whole_run / "metrics.jsonl")]
-    assert steps == sorted(steps)
-    header = (whole_run / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"step", "phase", "eval/score", "critic/loss", "balance/mean"} <= set(header)
 
 
 def test_phases_do_what_they_say(whole_run: Path) -> None:
@@ -256,30 +124,6 @@ def test_phases_do_what_they_say(whole_run: Path) -> None:
         not torch.equal(value, load_tensors(after, "agent")[key])
         for key, value in load_tensors(checkpoints / "0000000072-end-finetune", "agent").items()
     )
-
-
-@pytest.mark.parametrize(("utd", "updates"), [("0.5", 20), ("2", 80), ("0.3", 12)])
-def test_update_to_data_ratio_carries_its_remainder(tmp_path: Path, utd: str, updates: int) -> None:
-    result = balrl.train(
-        maze_config(**{"finetune.utd_ratio": utd, "pretrain.updates": "0", "num_envs": "4"}), tmp_path / "r"
-    )
-    assert result.summary["updates"] == updates
-
-
-@pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("ratio", 60), ("none", 60)])
-def test_retention(tmp_path: Path, retain: str, rows: int) -> None:
-    settings = {"finetune.retain": retain, "finetune.steps": "41", "checkpoint.every": "30"}
-    with pytest.raises(RuntimeError, match="power"):
-        balrl.train(maze_config(**settings), tmp_path / "r", Interrupt(72, crash=True))
-    path = list_checkpoints(tmp_path / "r")[0]
-    stored = load_tensors(path, "replay")["rows"].shape[0]
-    assert stored - rows in (0, -10)
-
-
-def test_without_warm_up_updates_wait_for_a_full_batch(tmp_path: Path) -> None:
-    settings = {"warmup.steps": "0", "pretrain.updates": "0", "num_envs": "1", "batch_size": "16"}
-    result = balrl.train(maze_config(**settings), tmp_path / "r")
-    assert result.summary["updates"] == 40 - 15
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -360,49 +204,6 @@ def test_behaviour_cloning_alone(tmp_path: Path) -> None:
     assert agent.normalizer.std.abs().sum() != 4
 
 
-def test_resume_refuses_another_configuration_and_other_data(whole_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"started with agent\.expectile = 0\.7, you ask for 0\.5"):
-        balrl.resume(whole_run, maze_config(**{"agent.expectile": "0.5"}))
-    with pytest.raises(UserError, match="no balrl run"):
-        balrl.resume(tmp_path)
-    with pytest.raises(UserError, match="already holds a run"):
-        balrl.train(maze_config(), whole_run)
-
-
-def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
-    before = {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()}
-    assert balrl.resume(whole_run).finished
-    assert {p: p.read_bytes() for p in whole_run.rglob("*") if p.is_file()} == before
-
-
-def test_a_run_killed_before_its_summary_gets_one_on_resume(whole_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole_run, tmp_path / "run")
-    (tmp_path / "run" / "summary.json").unlink()
-    assert balrl.resume(tmp_path / "run").finished
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["final"] == json.loads((whole_run / "summary.json").read_text())["final"]
-
-
-def test_a_damaged_checkpoint_is_passed_over(whole_run: Path, tmp_path: Path) -> None:
-    display = Listening()
-    with pytest.raises(RuntimeError, match="power"):
-        balrl.train(maze_config(), tmp_path / "run", Interrupt(51, crash=True))
-    newest = list_checkpoints(tmp_path / "run")[0]
-    file = newest / "agent.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    assert balrl.resume(tmp_path / "run", display=display).finished
-    assert f"checkpoint {newest.name} is damaged" in display.heard
-    for key, value in final_state(whole_run).items():
-        assert torch.equal(final_state(tmp_path / "run")[key], value), key
-
-
-def test_a_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no dataset file"):
-        balrl.train(maze_config(dataset="absent.hdf5"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    assert balrl.train(maze_config(), tmp_path / "run").finished
-
-
 def test_data_with_holes_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["observations"] = file["next_observations"] = np.zeros((20, 4))
@@ -410,13 +211,6 @@ def test_data_with_holes_is_refused(tmp_path: Path) -> None:
         file["rewards"] = np.where(np.arange(20) == 7, np.nan, 1.0)
     with pytest.raises(UserError, match="rewards: 1 rows are NaN or infinite, the first is row 7"):
         balrl.train(maze_config(dataset=str(tmp_path / "a.hdf5")), tmp_path / "run")
-
-
-def test_a_run_that_could_never_update_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no update would be made"):
-        balrl.train(maze_config(batch_size="100", **{"pretrain.updates": "0"}), tmp_path / "run")
-    with pytest.raises(UserError, match=r"replay\.capacity is 5, expected at least 10"):
-        balrl.train(maze_config(**{"replay.capacity": "5"}), tmp_path / "run")
 
 
 def test_metrics_that_come_with_few_updates_are_in_every_record(tmp_path: Path) -> None:
@@ -427,35 +221,27 @@ def test_metrics_that_come_with_few_updates_are_in_every_record(tmp_path: Path) 
     assert sum("balance/mean" in r for r in losses) >= len(losses) - 1
 
 
-def test_the_family_s_members_differ_and_the_own_choice_is_among_them(tmp_path: Path) -> None:
-    settings = {"pretrain.updates": "150", "warmup.steps": "0", "finetune.steps": "0", "env_kwargs": "{}"}
-    balrl.train(maze_config(**settings), tmp_path / "run")
-    curve = {b: balrl.evaluate(tmp_path / "run", episodes=20, balance=b).mean_return for b in (1.0, 2.0, 3.0, 4.0, 5.0)}
-    assert len(set(curve.values())) > 1
-    agent = balrl.load_agent(tmp_path / "run", device="cpu")
-    observations = torch.rand(30, 4) * 2 - 1
-    own = agent.act(observations, deterministic=True)
-    chosen = agent.balance.mode(agent.normalizer(observations))
-    assert torch.equal(own, agent.act(observations, deterministic=True, balance=chosen))
+def test_an_agent_that_needs_next_actions_has_them_offline_and_online(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after being stopped while a step waits for its next action, and under a reward that is learned anew."""
+    seen: list[str] = []
+    update = IQL._update
 
+    def needs(self: IQL, batch: Batch) -> dict[str, torch.Tensor]:
+        assert batch.next_actions is not None
+        seen.append(self.phase)
+        return update(self, batch)
 
-def test_evaluating_on_the_run_s_own_task_keeps_its_layout(tmp_path: Path) -> None:
-    settings = {"env_kwargs": "{layout: large, max_episode_steps: 15}", "pretrain.updates": "0"}
-    balrl.train(maze_config(**settings), tmp_path / "run")
-    named = balrl.evaluate(tmp_path / "run", "balrl/PointMaze-v0", episodes=2)
-    assert named.returns == balrl.evaluate(tmp_path / "run", episodes=2).returns
-    assert named.reference is not None
-    assert named.reference.minimum == -292.3
-
-
-def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
-    agent = balrl.load_agent(whole_run, device="cpu")
-    last = json.loads((whole_run / "evaluations.json").read_text())[-1]
-    result = balrl.evaluate(agent, "balrl/PointMaze-v0", episodes=2, env_kwargs={"max_episode_steps": 15})
-    assert list(result.returns) == last["returns"]
-    again = balrl.evaluate(whole_run, episodes=2)
-    assert again.returns == result.returns
-    with pytest.raises(UserError, match="made for 4 observations and 2 actions, environment Hopper-v5 has 11 and 3"):
-        balrl.evaluate(agent, "Hopper-v5")
-    with pytest.raises(UserError, match="does not know its own"):
-        balrl.evaluate(agent)
+    monkeypatch.setattr(IQL, "_update", needs)
+    monkeypatch.setattr(IQL, "fields_in", lambda self, phase: ("next_actions",))
+    learned = {"reward.pairs": "20", "reward.epochs": "2", "reward.hidden": "[8]", "reward.steps": "5"}
+    config = maze_config(**learned, **{"reward.online_every": "30", "reward.online_pairs": "10"})
+    balrl.train(config, tmp_path / "whole")
+    assert set(seen) == {"offline", "online"}
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(config, tmp_path / "stopped", Interrupt(51, crash=True))
+    assert load_tensors(list_checkpoints(tmp_path / "stopped")[0], "next_actions")["actions"].shape == (10, 2)
+    assert balrl.resume(tmp_path / "stopped").finished
+    for key, value in final_state(tmp_path / "whole").items():
+        assert torch.equal(final_state(tmp_path / "stopped")[key], value), key

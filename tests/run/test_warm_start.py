@@ -20,7 +20,7 @@ from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import make_agent
 from balrl.run.warm_start import Source, read_source, take_over
-from tests.run.test_trainer import SMALL, Interrupt, Listening, final_state, records
+from tests.run.small import SMALL, Interrupt, Listening, final_state, records
 
 QUICK = SMALL | {
     "env_kwargs": "{max_episode_steps: 15}",

@@ -46,7 +46,7 @@ members = st.integers(1, 6).flatmap(
 
 
 @given(rows=members, strength=st.floats(0, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_order_of_the_objectives(rows: list[list[float]], strength: float) -> None:
     scores = torch.tensor(rows, dtype=torch.float64).T
     mean, worst = conservative(scores, "mean"), conservative(scores, "wco")

@@ -11,7 +11,7 @@ from balrl.cli.main import main
 from balrl.data.d4rl import load_d4rl
 from balrl.data.inspect import problems
 from balrl.errors import UserError
-from balrl.run.record import record_dataset
+from balrl.run.record_dataset import record_dataset
 from balrl.run.registry import inspection_context
 
 MAZE = "balrl/PointMaze-v0"

@@ -1,0 +1,89 @@
+"""The contract of an agent, kept by the smallest one that there can be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from balrl.agent import Agent, Metrics
+from balrl.batch import Batch
+from balrl.checkpoint import POLICY
+from balrl.config import AgentConfig
+from balrl.on_policy import RolloutBuffer
+from balrl.optim import adam, descend
+from balrl.policies import DeterministicPolicy
+from tests.conftest import random_batch
+
+SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-2.0, 4.0, (2,))
+
+
+class TinyConfig(AgentConfig):
+    """No settings."""
+
+    name: Literal["tiny"] = "tiny"
+    policy: Literal["deterministic"] = "deterministic"
+
+
+class Tiny(Agent):
+    """Regresses the data's actions."""
+
+    config_type = TinyConfig
+    carried = (POLICY,)
+
+    def _build(self, c: TinyConfig) -> None:
+        self.policy = DeterministicPolicy(self.spaces.observation_dim, self.spaces.action_dim, (4,))
+        self.optimizers["policy"] = adam(self.policy.parameters(), 1e-2)
+
+    def _update(self, batch: Batch) -> Metrics:
+        loss: Tensor = (self.policy(self.normalizer(batch.observations)) - batch.actions).square().mean()
+        descend(self.optimizers["policy"], loss)
+        return {"policy/loss": loss.detach()}
+
+
+def test_what_an_author_writes_is_enough_to_learn_and_to_act() -> None:
+    agent, batch = Tiny(*SPACES), random_batch(32)
+    first = agent.update(batch)["policy/loss"]
+    for _ in range(100):
+        last = agent.update(batch)["policy/loss"]
+    assert last < 0.5 * first
+    action, state = agent.predict(np.zeros(3, np.float32))
+    assert state is None
+    inside = agent.act(torch.zeros(1, 3))
+    np.testing.assert_allclose(action, -2 + (inside[0].numpy() + 1) * 3, rtol=1e-6)
+
+
+def test_what_it_does_not_declare_it_does_not_have() -> None:
+    agent, batch = Tiny(*SPACES), random_batch(4)
+    assert (agent.discount, agent.is_family, agent.fits_normalizer, agent.on_policy) == (1.0, False, False, False)
+    assert agent.q_values(batch.observations, batch.actions) is None
+    assert agent.td_target(batch) is None
+    assert agent.distribution(batch.observations) is None
+    assert agent.fields_in("online") == ()
+    for ask in (
+        lambda: agent.update_critic(batch),
+        lambda: agent.rollout_buffer(1, 1),
+        lambda: agent.compute_advantages(RolloutBuffer(1, 1, 3, 2, 1, 1)),
+    ):
+        with pytest.raises(NotImplementedError, match="Tiny"):
+            ask()
+    with pytest.raises(ValueError, match="one policy, not a family"):
+        agent.act(batch.observations, balance=2.0)
+
+
+def test_phases_are_counted_for_the_host_and_for_tensors() -> None:
+    agent, batch = Tiny(*SPACES), random_batch(8)
+    agent.update_utd(batch, 4)
+    assert (agent.phase_updates, agent.clock.item()) == (4, 4)
+    assert agent.variant == ("offline", None, 0)
+    agent.set_phase("online", 7)
+    assert (agent.phase_updates, agent.clock.item()) == (0, 0)
+    assert agent.variant == ("online", 7, 0)
+    agent.update(batch)
+    other = Tiny(*SPACES)
+    other.load_phase_state(agent.phase_state())
+    assert (other.phase, other.phase_updates, other.phase_length) == ("online", 1, 7)

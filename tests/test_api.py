@@ -1,0 +1,49 @@
+"""The functions at the top."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import balrl
+from balrl.errors import UserError
+from tests.run.small import (
+    maze_config,
+)
+
+
+def test_the_family_s_members_differ_and_the_own_choice_is_among_them(tmp_path: Path) -> None:
+    settings = {"pretrain.updates": "150", "warmup.steps": "0", "finetune.steps": "0", "env_kwargs": "{}"}
+    balrl.train(maze_config(**settings), tmp_path / "run")
+    curve = {b: balrl.evaluate(tmp_path / "run", episodes=20, balance=b).mean_return for b in (1.0, 2.0, 3.0, 4.0, 5.0)}
+    assert len(set(curve.values())) > 1
+    agent = balrl.load_agent(tmp_path / "run", device="cpu")
+    observations = torch.rand(30, 4) * 2 - 1
+    own = agent.act(observations, deterministic=True)
+    chosen = agent.balance.mode(agent.normalizer(observations))
+    assert torch.equal(own, agent.act(observations, deterministic=True, balance=chosen))
+
+
+def test_evaluating_on_the_run_s_own_task_keeps_its_layout(tmp_path: Path) -> None:
+    settings = {"env_kwargs": "{layout: large, max_episode_steps: 15}", "pretrain.updates": "0"}
+    balrl.train(maze_config(**settings), tmp_path / "run")
+    named = balrl.evaluate(tmp_path / "run", "balrl/PointMaze-v0", episodes=2)
+    assert named.returns == balrl.evaluate(tmp_path / "run", episodes=2).returns
+    assert named.reference is not None
+    assert named.reference.minimum == -292.3
+
+
+def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
+    agent = balrl.load_agent(whole_run, device="cpu")
+    last = json.loads((whole_run / "evaluations.json").read_text())[-1]
+    result = balrl.evaluate(agent, "balrl/PointMaze-v0", episodes=2, env_kwargs={"max_episode_steps": 15})
+    assert list(result.returns) == last["returns"]
+    again = balrl.evaluate(whole_run, episodes=2)
+    assert again.returns == result.returns
+    with pytest.raises(UserError, match="made for 4 observations and 2 actions, environment Hopper-v5 has 11 and 3"):
+        balrl.evaluate(agent, "Hopper-v5")
+    with pytest.raises(UserError, match="does not know its own"):
+        balrl.evaluate(agent)
