@@ -71,3 +71,13 @@ def test_a_full_rollout_takes_no_more_until_it_is_empty() -> None:
     rollouts.add(vector_step(4), torch.zeros(3, dtype=torch.bool))
     assert rollouts.taken.rewards[0].tolist() == [40, 41, 42]
     assert not rollouts.is_full
+
+
+def test_relabelling_reaches_the_steps_taken_so_far_and_each_in_its_place() -> None:
+    rollouts = RolloutBuffer(4, 3, 2, 1, 1, 5)
+    for t in range(3):
+        rollouts.add(vector_step(t), torch.zeros(3, dtype=torch.bool))
+    rollouts.relabel(lambda observations, actions: 2 * observations[:, 0] + actions[:, 0])
+    expected = torch.stack([vector_step(t).rewards for t in range(3)])
+    assert torch.equal(rollouts.rewards[:3], 2 * expected - expected)
+    assert torch.equal(rollouts.rewards[3], torch.zeros(3))

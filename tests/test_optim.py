@@ -87,3 +87,38 @@ def test_coasting_is_adam_on_gradients_of_zero() -> None:
         expected -= 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
     np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-12)
     np.testing.assert_allclose(optimizer.state[parameter]["exp_avg"].numpy(), m, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("limit", "scale"), [(100.0, 1.0), (2.0, 0.4), (5.0, 1.0)])
+def test_a_gradient_that_is_too_long_is_scaled_down_as_a_whole(limit: float, scale: float) -> None:
+    """Of all parameters together: (3, 0) and (4) are 5 long."""
+    first, second = (torch.nn.Parameter(torch.zeros(n, dtype=torch.float64)) for n in (2, 1))
+    optimizer = adam([first, second], 0.1)
+    descend(optimizer, 3 * first[0] + 4 * second[0], max_norm=limit)
+    moments = [optimizer.state[p]["exp_avg"] / 0.1 for p in (first, second)]
+    torch.testing.assert_close(moments[0], torch.tensor([3.0, 0.0], dtype=torch.float64) * scale, rtol=1e-6, atol=0)
+    torch.testing.assert_close(moments[1], torch.tensor([4.0], dtype=torch.float64) * scale, rtol=1e-6, atol=0)
+
+
+def test_moments_are_there_from_the_start_and_are_put_back_by_name() -> None:
+    one, other = CQL(*SPACES, CQLConfig(hidden=(4,))), CQL(*SPACES, CQLConfig(hidden=(4,)))
+    fresh = one.optimizer_state()
+    names = {name for name, p in one.named_parameters() if p.requires_grad}
+    assert {key.rsplit(":", 1)[0] for key in fresh} == names
+    assert {key.rsplit(":", 1)[1] for key in fresh} == {"step", "exp_avg", "exp_avg_sq"}
+    assert not any(value.any() for value in fresh.values())
+    for _ in range(2):
+        one.update(random_batch(8))
+    kept = {key: value.clone() for key, value in one.optimizer_state().items()}
+    other.update(random_batch(8))
+    other.load_optimizer_state({key: value for key, value in kept.items() if "policy" not in key})
+    for key, value in other.optimizer_state().items():
+        assert torch.equal(value, torch.zeros_like(value) if "policy" in key else kept[key]), key
+
+
+def test_steps_of_optimisers_keep_the_fused_kernels_type() -> None:
+    agent = CQL(*SPACES, CQLConfig(hidden=(4,))).double()
+    for optimizer in agent.optimizers.values():
+        for slots in optimizer.state.values():
+            assert slots["step"].dtype == torch.float32
+            assert slots["exp_avg"].dtype == torch.float64

@@ -128,3 +128,48 @@ def test_a_buffer_that_cannot_fit_says_how_much_it_needs() -> None:
         pytest.skip("this system does not tell how much memory is free")
     with pytest.raises(UserError, match=r"needs [\d.]+ GiB on cpu.*replay\.capacity"):
         ReplayBuffer(10**13, 3, 2)
+
+
+def test_relabelled_rows_have_the_new_reward_of_their_own_observation_and_action(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balrl.replay.RELABELLED", 3)
+    buffer, batch = ReplayBuffer(9, 3, 2), random_batch(8)
+    buffer.add(batch)
+    before = buffer.gather(torch.arange(8))
+    buffer.relabel(lambda observations, actions: observations[:, 0] - 2 * actions[:, 1])
+    after = buffer.gather(torch.arange(8))
+    assert torch.equal(after.rewards, batch.observations[:, 0] - 2 * batch.actions[:, 1])
+    for name in ("observations", "actions", "next_observations", "terminated"):
+        assert torch.equal(getattr(after, name), getattr(before, name))
+    with_returns = ReplayBuffer(4, 3, 2, fields=("mc_returns",))
+    with pytest.raises(ValueError, match="cannot be relabelled"):
+        with_returns.relabel(lambda observations, actions: observations[:, 0])
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+def test_a_ring_that_is_filled_to_the_brim_begins_anew(rows: int) -> None:
+    buffer = ReplayBuffer(5, 3, 2)
+    buffer.add(numbered(0, rows))
+    assert (len(buffer), buffer.cursor) == (rows, rows % 5)
+    buffer.add(numbered(100, 2))
+    kept = sorted(buffer.gather(torch.arange(5)).rewards.tolist())
+    assert kept == ([1, 2, 3, 100, 101] if rows == 4 else [2, 3, 4, 100, 101])
+    buffer.clear()
+    assert (len(buffer), buffer.cursor) == (0, 0)
+    buffer.add(numbered(7, 1))
+    assert buffer.newest(1).rewards.tolist() == [7]
+    for count in (0, 2):
+        with pytest.raises(ValueError, match=f"count is {count}, expected 1 to 1"):
+            buffer.newest(count)
+
+
+@pytest.mark.parametrize(("ratio", "offline"), [(0.0, 0), (0.1, 1), (0.5, 5), (1.0, 10)])
+def test_a_mixture_s_offline_rows_stand_first(ratio: float, offline: int) -> None:
+    one, other = ReplayBuffer(20, 3, 2), ReplayBuffer(20, 3, 2)
+    one.add(numbered(0, 20))
+    other.add(numbered(1000, 20))
+    rewards = MixedReplay(one, other, ratio).sample(10, 1, RandomStream(0)).rewards
+    assert (rewards[:offline] < 1000).all()
+    assert (rewards[offline:] >= 1000).all()
+    assert len(rewards) == 10

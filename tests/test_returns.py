@@ -104,3 +104,24 @@ def test_advantages_are_returns_less_values_with_decay_1_and_errors_with_decay_0
         torch.testing.assert_close(whole[0], returns - values[t])
     one = generalized_advantages(rewards, values, following, terminated, terminated, discount, 0.0)
     torch.testing.assert_close(one, rewards + discount * torch.where(terminated, 0.0, following) - values)
+
+
+def test_an_episode_of_nothing_but_penalties_pays_for_ever() -> None:
+    """``r / (1 − γ)`` at every step, whatever ended it; one other reward, and it is a sum like any."""
+    rule = MonteCarlo(0.9, step_penalty=-0.5)
+    penalties = np.full(3, -0.5, np.float32)
+    for terminated in (True, False):
+        np.testing.assert_allclose(rule.returns(penalties, terminated), [-5.0] * 3, rtol=1e-6)
+    succeeded = np.array([-0.5, -0.5, 1.0], np.float32)
+    np.testing.assert_allclose(rule.returns(succeeded, True), [-0.5 + 0.9 * 0.4, 0.4, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(MonteCarlo(0.9).returns(penalties, True)[0], -0.5 * (1 + 0.9 + 0.81), rtol=1e-6)
+
+
+def test_steps_that_nobody_waits_for_any_more_are_let_go() -> None:
+    running = RunningEpisodes(2, MonteCarlo(1.0))
+    for length in range(1, 6):
+        running.add(step([1, 2], [False, False]), torch.tensor([True, False]))
+        assert len(running.steps) == length  # the second world's episode still needs them
+    running.add(step([1, 2], [False, False]), torch.tensor([False, True]))
+    assert len(running.steps) == 1
+    assert running.starts == [0, 1]

@@ -160,3 +160,40 @@ def test_a_step_of_torch_environments_asks_the_host_for_nothing() -> None:
     with NoHost():
         for _ in range(5):
             collector.step(lambda o: o[:, :2])
+
+
+@pytest.mark.parametrize(("chosen", "got"), [(7.0, 4.0), (-7.0, -2.0), (1.0, 4.0), (-1.0, -2.0)])
+def test_the_task_gets_no_action_out_of_bounds_and_the_step_keeps_what_was_chosen(chosen: float, got: float) -> None:
+    env = vector(AutoresetMode.SAME_STEP, worlds=1)
+    step = Collector(env).step(lambda o: torch.tensor([[chosen]]))
+    assert env.envs[0].actions == [got]
+    assert step.batch.actions.item() == chosen
+
+
+def test_a_new_start_forgets_episodes_and_what_they_reported() -> None:
+    collector = Collector(vector(AutoresetMode.SAME_STEP, worlds=1))
+    for _ in range(4):
+        collector.step(policy)
+    assert collector.reports_success
+    assert collector.returns.item() != 0
+    collector.start(0)
+    assert not collector.reports_success
+    assert (collector.returns.item(), collector.lengths.item(), collector.success.item()) == (0, 0, False)
+    assert collector.pop_ended() == {}
+
+
+def test_success_in_tensors_counts_for_the_episode_that_it_ended() -> None:
+    """A body beside the goal reaches it; the world that begins anew has not."""
+    env = PointMazeVectorEnv(2, max_episode_steps=50)
+    collector = Collector(env, seed=0)
+    states = env.states.clone()
+    states[0, :2], states[0, 2:] = env.goal, 0.0
+    env.load_state_dict({**env.state_dict(), "states": states})
+    step = collector.step(lambda o: torch.zeros(2, 2))
+    assert step.success is not None
+    assert step.success.tolist() == [True, False]
+    assert step.done.tolist() == [True, False]
+    following = collector.step(lambda o: torch.zeros(2, 2))
+    assert following.success is not None
+    assert following.success.tolist() == [False, False]
+    assert collector.pop_ended() == {"return": pytest.approx(step.returns[0].item()), "length": 1.0, "success": 1.0}
