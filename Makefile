@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check docs clean
+.PHONY: demo test test-slow test-stand-in check docs clean
 
 demo: .venv/ready
 	$(BIN)/balrl train --preset famo2o-iql/point-maze
@@ -13,6 +13,10 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -n auto -m slow
+
+# The CUDA path, on two devices that are none; a process of its own, because they must be there before torch. Needs g++.
+test-stand-in: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.stand_in.plugin tests/stand_in
 
 check: .venv/ready
 	$(BIN)/ruff check .

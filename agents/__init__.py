@@ -11,7 +11,8 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agent import Agent as Agent
     from balrl.agents.bc import BC as BC
     from balrl.agents.calql import CalQL as CalQL
-    from balrl.agents.config import (
+    from balrl.agents.cql import CQL as CQL
+    from balrl.agents.hyperparameters import (
         BCConfig as BCConfig,
         CalQLConfig as CalQLConfig,
         CQLConfig as CQLConfig,
@@ -21,15 +22,14 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         SACConfig as SACConfig,
         StateAdaptiveBalance as StateAdaptiveBalance,
     )
-    from balrl.agents.cql import CQL as CQL
     from balrl.agents.iql import IQL as IQL
     from balrl.agents.ppo import PPO as PPO
     from balrl.agents.sac import SAC as SAC
 
 _HOME = {
     "Agent": "balrl.agent",
-    "FixedBalance": "balrl.agents.config",
-    "StateAdaptiveBalance": "balrl.agents.config",
+    "FixedBalance": "balrl.agents.hyperparameters",
+    "StateAdaptiveBalance": "balrl.agents.hyperparameters",
     **{own.config.__name__: own.config.__module__ for own in OWN},
     **{name: module for module, _, name in (own.path.partition(":") for own in OWN)},
 }

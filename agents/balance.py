@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agent import Balance, Improvement, Metrics
-from balrl.agents.config import FixedBalance, StateAdaptiveBalance
+from balrl.agents.hyperparameters import FixedBalance, StateAdaptiveBalance
 from balrl.networks import MLP, Linear, sinusoidal_embedding
 from balrl.optim import adam, descend
 from balrl.policies import normal_log_prob, tanh_log_det

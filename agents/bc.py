@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from balrl.agent import Agent, Metrics
-from balrl.agents.config import BCConfig
+from balrl.agents.hyperparameters import BCConfig
 from balrl.batch import Batch
 from balrl.checkpoint import POLICY
 from balrl.optim import adam, descend

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Phase
-from balrl.agents.config import CalQLConfig
 from balrl.agents.cql import CQL
+from balrl.agents.hyperparameters import CalQLConfig
 from balrl.batch import Batch
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agent import Metrics
-from balrl.agents.config import CQLConfig
+from balrl.agents.hyperparameters import CQLConfig
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
 from balrl.checkpoint import Carried

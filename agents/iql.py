@@ -10,7 +10,7 @@ from torch import Tensor
 
 from balrl.agent import Agent, Balance, Metrics
 from balrl.agents.balance import make_balance
-from balrl.agents.config import IQLConfig
+from balrl.agents.hyperparameters import IQLConfig
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, VALUE
 from balrl.networks import QEnsemble, Value, polyak_update

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent, Metrics, Phase
-from balrl.agents.config import PPOConfig
+from balrl.agents.hyperparameters import PPOConfig
 from balrl.batch import Batch
 from balrl.checkpoint import POLICY, VALUE
 from balrl.networks import Normalizer, RunningMoments, Value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
 
 from pydantic import Field
 
-from balrl.agents.config import BCConfig, CalQLConfig, CQLConfig, IQLConfig, PPOConfig, SACConfig
+from balrl.agents.hyperparameters import BCConfig, CalQLConfig, CQLConfig, IQLConfig, PPOConfig, SACConfig
 from balrl.config import AgentConfig
 
 if TYPE_CHECKING:

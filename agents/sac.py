@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from balrl.agent import Agent, Balance, Metrics
 from balrl.agents.balance import make_balance
-from balrl.agents.config import SACConfig, SoftActorCriticConfig
+from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
 from balrl.config import AgentConfig

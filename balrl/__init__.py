@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balrl.api import evaluate, load_agent, record_video, resume, resume_population, train, train_population
-    from balrl.run.directory import RunResult
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset
+    from balrl.run.start_and_resume import RunResult
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "train_population",
 ]
 _HOME = {
-    "RunResult": "run.directory",
+    "RunResult": "run.start_and_resume",
     "TrainConfig": "run.presets",
     "load_config": "run.presets",
     "load_dataset": "run.registry",

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
 from balrl.errors import UserError, check_target
-from balrl.run.directory import (
+from balrl.run.presets import TrainConfig
+from balrl.run.registry import make_agent, make_drawn_env, make_env, reference_of, resolve_device
+from balrl.run.start_and_resume import (
     RunResult,
     default_run_dir,
     member_dirs,
@@ -19,8 +21,6 @@ from balrl.run.directory import (
     start_run,
     stops_on_interrupt,
 )
-from balrl.run.presets import TrainConfig
-from balrl.run.registry import make_agent, make_drawn_env, make_env, reference_of, resolve_device
 from balrl.watch.display import Display, MemberDisplay, SilentDisplay
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def resume_population(run_dir: str | Path, display: Display | None = None) -> di
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
     """Load the agent of a run (its newest checkpoint) or of a checkpoint directory. Nothing is unpickled."""
     from balrl.checkpoint import find_checkpoint, load_state, load_tensors
+    from balrl.settings import validate
     from balrl.spaces import space_from_json
-    from balrl.validation import validate
 
     checkpoint = find_checkpoint(Path(path))
     state = load_state(checkpoint)

@@ -21,11 +21,14 @@ ORTHOGONAL_GAIN = math.sqrt(2.0)
 
 
 def orthogonal(members: tuple[int, ...], fan_in: int, fan_out: int, gain: float = ORTHOGONAL_GAIN) -> nn.Parameter:
-    """Return a ``[*members, fan_in, fan_out]`` parameter, each member orthogonal times a gain (Saxe et al., 2014)."""
-    weight = torch.empty(math.prod(members), fan_in, fan_out)
+    """Return a ``[*members, fan_in, fan_out]`` parameter, each member orthogonal times a gain (Saxe et al., 2014).
+
+    Drawn on the CPU and then moved: a seed gives the same first weights on every device.
+    """
+    weight = torch.empty(math.prod(members), fan_in, fan_out, device="cpu")
     for member in weight:
         nn.init.orthogonal_(member, gain)
-    return nn.Parameter(weight.reshape(*members, fan_in, fan_out))
+    return nn.Parameter(weight.reshape(*members, fan_in, fan_out).to(torch.empty(()).device))
 
 
 class Linear(nn.Module):

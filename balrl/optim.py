@@ -65,8 +65,7 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bo
     """
     owned = list(parameters)
     device = owned[0].device
-    kind = torch.float64 if device.type == "cpu" else torch.float32  # the fused kernels' own
-    rate: Any = torch.tensor(learning_rate, dtype=kind, device=device) if scheduled else learning_rate
+    rate: Any = torch.tensor(learning_rate, dtype=rate_type(device), device=device) if scheduled else learning_rate
     optimizer = torch.optim.Adam(owned, lr=rate, fused=True, capturable=device.type == "cuda")
     for parameter in owned:
         optimizer.state[parameter] = {
@@ -75,6 +74,11 @@ def adam(parameters: Iterable[nn.Parameter], learning_rate: float, scheduled: bo
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return optimizer
+
+
+def rate_type(device: torch.device) -> torch.dtype:
+    """Return the type that torch's fused kernels read a step size in."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, done: Tensor, length: int | None) -> None:

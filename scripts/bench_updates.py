@@ -157,7 +157,7 @@ def work(kind: str, mode: str, threads: int) -> None:
 def _online(mode: str):  # type: ignore[no-untyped-def]
     """Return steps of SAC in HalfCheetah-v5 as `balrl train` takes them: act, step, store, update."""
     from balrl import load_config
-    from balrl.run.directory import prepare_run, start_run
+    from balrl.run.start_and_resume import prepare_run, start_run
     from balrl.watch.display import SilentDisplay
 
     settings = {"warmup.steps": "1000", "finetune.steps": "100000000", "tracking.wandb": "off", "compile": mode}

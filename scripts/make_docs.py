@@ -12,7 +12,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from balrl.agents.config import BalanceConfig
+from balrl.agents.hyperparameters import BalanceConfig
 from balrl.agents.registration import OWN
 from balrl.run.presets import TrainConfig, preset_names
 
@@ -45,7 +45,7 @@ def sections(model: type[BaseModel], prefix: str = "") -> list[tuple[str, type[B
 def type_name(annotation: Any) -> str:
     """Return a type as people write it, safe inside a Markdown table."""
     text = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
-    text = text.replace("typing.", "").replace("balrl.agents.config.", "").replace("NoneType", "None")
+    text = text.replace("typing.", "").replace("balrl.agents.hyperparameters.", "").replace("NoneType", "None")
     text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*?\]\)\]", r"\1", text)
     text = re.sub(r"Union\[([^\[\]]*)\]", lambda found: found[1].replace(", ", " | "), text)
     return text.replace("|", "\\|")

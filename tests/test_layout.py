@@ -117,6 +117,7 @@ def test_no_circular_imports() -> None:
 
 def test_every_module_has_its_test_and_every_test_its_module() -> None:
     tests = {file.relative_to(ROOT / "tests") for file in (ROOT / "tests").rglob("test_*.py")}
+    tests = {file for file in tests if file.parts[0] != "stand_in"}
     named = {file.with_name(file.name.removeprefix("test_").replace("_oracle", "")) for file in tests}
     modules = {}
     for name, file in SOURCES.items():
@@ -180,11 +181,12 @@ def test_a_checkout_without_symbolic_links_works(tmp_path: Path) -> None:
                 target.write_bytes(file.read_bytes())
     for name in MOVED:
         (tmp_path / "balrl" / name).write_text(f"../{name}")
-    code = "import balrl.agents.config as c, balrl.envs, balrl.run.presets as p; print(c.__file__, p.preset_names())"
+    imports = "import balrl.agents.hyperparameters as c, balrl.envs, balrl.run.presets as p"
+    code = f"{imports}; print(c.__file__, p.preset_names())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "agents" / "config.py") in done.stdout
+    assert str(tmp_path / "agents" / "hyperparameters.py") in done.stdout
     assert "iql/locomotion" in done.stdout

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from balrl.agents import CQL
-from balrl.agents.config import CQLConfig
+from balrl.agents.hyperparameters import CQLConfig
 from balrl.optim import adam, anneal, coast, descend, in_blocks
 from tests.conftest import random_batch
 

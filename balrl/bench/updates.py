@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from balrl.agent import Metrics
-from balrl.agents.config import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.hyperparameters import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
 from balrl.config import AgentConfig
 from balrl.execution.updates import EagerUpdates, Updates, choose_updates
@@ -22,6 +22,8 @@ from balrl.run.registry import make_agent
 ROWS, OBSERVATION_DIM, ACTION_DIM, BATCH = 200_000, 17, 6, 256
 PRODUCT = 256
 """Rows, inner and outer width of the matrix product that stands for the floor."""
+AT_ONCE = 256
+"""Of them, on a GPU."""
 
 
 class Kind(NamedTuple):
@@ -81,18 +83,23 @@ class Subject:
 
 
 class Floor:
-    """Matrix products of 256³, the size that these networks are made of; `run(count)` makes so many."""
+    """Matrix products of 256³, the size that these networks are made of; `run(count)` makes so many times `at_once`.
+
+    One after another on a CPU; on a GPU many at once, where single ones would measure how fast they can be launched.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.a, self.b, self.out = (torch.randn(PRODUCT, PRODUCT, device=device) for _ in range(3))
+        self.at_once = 1 if torch.device(device).type == "cpu" else AT_ONCE
+        shape = (self.at_once, PRODUCT, PRODUCT)
+        self.a, self.b, self.out = (torch.randn(shape, device=device).squeeze(0) for _ in range(3))
 
     def run(self, count: int) -> None:
         for _ in range(count):
-            torch.mm(self.a, self.b, out=self.out)
+            torch.matmul(self.a, self.b, out=self.out)
 
-    @staticmethod
-    def flops() -> int:
-        return 2 * PRODUCT**3
+    def flops(self) -> int:
+        """Return the floating-point operations of one time."""
+        return self.at_once * 2 * PRODUCT**3
 
 
 class Line(NamedTuple):

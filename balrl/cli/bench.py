@@ -23,7 +23,7 @@ def add_bench_verbs(verbs: Any) -> None:
     update.set_defaults(run=_update)
     envs = bench.add_parser("envs", help="environment steps per second, alone and with a policy")
     envs.add_argument("envs", nargs="*", metavar="ENV", help="Gymnasium ids; default: balrl's own that can run here")
-    envs.add_argument("--num-envs", type=positive, nargs="+", default=[16, 256], help="worlds; default: 16 256")
+    envs.add_argument("--num-envs", type=positive, nargs="+", help="worlds; default: 16 256, on a GPU 1024 4096 16384")
     envs.add_argument("--seconds", type=duration, default=1.0, help="of each measurement; default: 1")
     envs.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
     envs.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
@@ -59,7 +59,7 @@ def _update(options: argparse.Namespace, _: list[str]) -> None:
                 f"{line.of_floor:.0%}",
                 f"{line.first_call:.0f} s",
             )
-            notices += [n for n in line.notices if "uncompiled" in n]
+            notices += [n for n in line.notices if n.startswith("updates run")]
     console.print(table)
     console.print(
         f"{_where(device)}, torch {torch.__version__}; batch 256, 17 observations, 6 actions, 2 hidden layers of 256"
@@ -85,7 +85,8 @@ def _envs(options: argparse.Namespace, _: list[str]) -> None:
     names = ("environment", "engine", "worlds", "random", "2 × 256 policy")
     table = Table(*(Column(name, no_wrap=True) for name in names))
     with console.status("measuring; MuJoCo Warp compiles its kernels the first time, which takes minutes") as status:
-        for line in bench_envs(options.envs or default, options.num_envs, device, options.seconds):
+        counts = options.num_envs or ([16, 256] if device.type == "cpu" else [1024, 4096, 16384])
+        for line in bench_envs(options.envs or default, counts, device, options.seconds):
             status.update(f"measured {line.env}")
             table.add_row(line.env, line.engine, f"{line.num_envs:,}", f"{line.random:,.0f}/s", f"{line.policy:,.0f}/s")
     console.print(table)

@@ -90,7 +90,7 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.errors import check_target
     from balrl.rewards import RewardEnsemble, Teacher, ask
     from balrl.rewards.clips import count_answers
-    from balrl.validation import validate
+    from balrl.settings import validate
 
     check_target(options.out, (".safetensors",))
     dataset, spaces = _load(options)
@@ -113,7 +113,7 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
 
     from balrl.errors import check_target
     from balrl.rewards import Preferences, RewardEnsemble, fit_ensemble
-    from balrl.validation import validate
+    from balrl.settings import validate
 
     check_target(options.out, (".safetensors",))
     preferences = Preferences.load(options.preferences)
@@ -181,10 +181,10 @@ def _study(options: argparse.Namespace, _: list[str]) -> None:
     from rich.console import Console
 
     from balrl.plain_yaml import read_config_file
+    from balrl.settings import validate
     from balrl.studies.config import StudyConfig
     from balrl.studies.overoptimization import read_results, run_study
     from balrl.studies.report import write_report
-    from balrl.validation import validate
 
     data = read_config_file(options.protocol) if options.protocol else {}
     config = validate(StudyConfig, data, f"'{options.protocol}'")

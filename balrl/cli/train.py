@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from balrl.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, UserError
 
 if TYPE_CHECKING:
-    from balrl.run.directory import RunResult
+    from balrl.run.start_and_resume import RunResult
     from balrl.watch.display import RichDisplay
 
 USAGE = """balrl train --preset PRESET [--dataset FILE] [--env ID] [KEY=VALUE | --KEY VALUE …]
@@ -55,9 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from balrl.api import train, train_population
-    from balrl.run.directory import default_run_dir
     from balrl.run.members import member_configs, parse_seeds, parse_vary
     from balrl.run.presets import load_config
+    from balrl.run.start_and_resume import default_run_dir
     from balrl.watch.display import RichDisplay
 
     console = Console()
@@ -79,9 +79,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _resume(options: argparse.Namespace, settings: dict[str, str], display: RichDisplay) -> list[RunResult]:
     from balrl.api import resume, resume_population
-    from balrl.run.directory import member_dirs, read_run_config
     from balrl.run.presets import load_config
-    from balrl.validation import override, validate
+    from balrl.run.start_and_resume import member_dirs, read_run_config
+    from balrl.settings import override, validate
 
     given = {"--run-dir": options.run_dir is not None, "--seeds": bool(options.seeds), "--vary": bool(options.vary)}
     if any(given.values()):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from balrl.agent import Agent, Metrics
 from balrl.execution.tracing import Update, adam_step
+from balrl.optim import rate_type
 from balrl.replay import ReplayBuffer, check_memory
 
 
@@ -148,9 +149,9 @@ class _StackedAdam:
         self._parameters = [stack_of[id(p)] for p in parameters]
         self._slots = {key: [stack_of[id(slot[key])] for slot in slots] for key in ("exp_avg", "exp_avg_sq", "step")}
         (self._beta1, self._beta2), self._eps = groups[0]["betas"], groups[0]["eps"]
-        self.rates = torch.stack(
-            [torch.as_tensor(g["lr"], dtype=torch.float64, device=slots[0]["step"].device) for g in groups]
-        )
+        device = slots[0]["step"].device
+        kind = rate_type(device)  # a member that steps alone reads its own row
+        self.rates = torch.stack([torch.as_tensor(g["lr"], dtype=kind, device=device) for g in groups])
         for group, rate in zip(groups, self.rates.unbind(), strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"] = rate

@@ -16,6 +16,8 @@ WORTH_COMPILING = 20_000
 """Planned updates from which a compiler's half minute pays."""
 BLOCK = 50
 """Updates in one graph."""
+WARM_UPS = 3
+"""Updates before a capture, in which libraries set up their workspaces."""
 
 
 class Updatable(Protocol):
@@ -144,43 +146,60 @@ class _Graph(NamedTuple):
 
 
 class GraphUpdates:
-    """Captures each kind of update as one CUDA graph of up to `BLOCK` updates, and replays it.
+    """Captures each kind of update as one CUDA graph of up to `BLOCK` updates, and replays it on the agent's device.
 
-    Metrics are the graph's own memory: the next replay overwrites them.
+    Metrics are the graph's own memory: the next replay overwrites them. Where capturing fails, updates run as they are
+    written, and `notice` hears why, once.
 
     Args:
         agent: on a CUDA device.
+        notice: told what a person should know.
     """
 
     block = BLOCK
 
-    def __init__(self, agent: Updatable) -> None:
-        self.agent = agent
+    def __init__(self, agent: Updatable, notice: Callable[[str], None] = lambda _: None) -> None:
+        self.agent, self.notice = agent, notice
         self._graphs: dict[Hashable, _Graph] = {}
+        self._failed = False
 
     def run(self, update: Update, name: str, count: int = 1) -> Metrics:
         metrics: Metrics = {}
-        while count > 0:
-            size = BLOCK if count >= BLOCK else 1
-            key = (name, size, self.agent.variant)
-            if key not in self._graphs:
-                self._graphs[key] = self._capture(update, size)
-            captured = self._graphs[key]
-            captured.graph.replay()
-            self.agent.phase_updates += captured.updates
-            metrics |= captured.metrics
-            count -= size
+        with torch.cuda.device(self.agent.device):  # graphs are captured and replayed on the current device's stream
+            while count > 0:
+                size = BLOCK if count >= BLOCK and not self._failed else 1
+                captured = self._captured_for(update, name, size)
+                if captured is None:
+                    metrics |= update()
+                    count -= 1
+                    continue
+                captured.graph.replay()
+                self.agent.phase_updates += captured.updates
+                metrics |= captured.metrics
+                count -= size
         return metrics
 
+    def _captured_for(self, update: Update, name: str, size: int) -> _Graph | None:
+        """Return the graph for the agent as it is now; None once capturing has failed."""
+        key = (name, size, self.agent.variant)
+        if not self._failed and key not in self._graphs:
+            try:
+                self._graphs[key] = self._capture(update, size)
+            except Exception as error:  # drivers and libraries have many reasons; the update itself needs no graph
+                self._failed = True
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                self.notice(f"updates run as they are written, not as a CUDA graph: {reason}")
+        return None if self._failed else self._graphs[key]
+
     def _capture(self, update: Update, size: int) -> _Graph:
-        with _Restored(self.agent) as before:
-            side = torch.cuda.Stream(self.agent.device)
-            side.wait_stream(torch.cuda.current_stream(self.agent.device))
-            with torch.cuda.stream(side):
-                for _ in range(3):  # libraries set up their workspaces outside the capture
+        current, side = torch.cuda.current_stream(self.agent.device), torch.cuda.Stream(self.agent.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                with _Restored(self.agent):  # each begins where the run stands: what lies ahead may be at its end
                     update()
-            torch.cuda.current_stream(self.agent.device).wait_stream(side)
-            self.agent.phase_updates = before
+        current.wait_stream(side)
+        with _Restored(self.agent) as before:
             graph, metrics = torch.cuda.CUDAGraph(), Metrics()
             with torch.cuda.graph(graph):
                 for _ in range(size):
@@ -218,7 +237,7 @@ def choose_updates(
     if mode == "off":
         return EagerUpdates()
     if agent.device.type == "cuda":
-        return GraphUpdates(agent)
+        return GraphUpdates(agent, notice)
     if mode == "on" or planned >= WORTH_COMPILING:
         return CompiledUpdates(agent, notice, working=working)
     return EagerUpdates()

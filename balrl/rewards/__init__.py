@@ -6,7 +6,7 @@ from balrl.config import FitConfig
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
 from balrl.rewards.conservative_objectives import OBJECTIVES, conservative
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import fit_ensemble, quality
+from balrl.rewards.ensemble_training import fit_ensemble, quality
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
 from balrl.rewards.reward import LearnedReward

@@ -17,7 +17,7 @@ from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import fit_ensemble
+from balrl.rewards.ensemble_training import fit_ensemble
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.queries import ask
 from balrl.rewards.recent import RecentInteraction

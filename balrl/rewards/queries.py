@@ -12,7 +12,7 @@ from torch import Tensor
 from balrl.data.dataset import Dataset
 from balrl.errors import UserError, did_you_mean
 from balrl.rewards.ensemble import RewardEnsemble
-from balrl.rewards.fit import predicted_preferences
+from balrl.rewards.ensemble_training import predicted_preferences
 from balrl.rewards.preferences import Preferences
 from balrl.rewards.teacher import Teacher, threshold_scale
 from balrl.spaces import SpaceAdapter

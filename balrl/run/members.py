@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
-from balrl.validation import override, validate
+from balrl.settings import override, validate
 
 
 def member_configs(

@@ -12,7 +12,7 @@ from pydantic import Field
 from balrl.config import AgentConfig, RunConfig
 from balrl.errors import UserError, did_you_mean
 from balrl.plain_yaml import dump_yaml, parse_yaml, read_config_file
-from balrl.validation import override, validate
+from balrl.settings import override, validate
 
 if TYPE_CHECKING:
     AnyAgentConfig = AgentConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.agents.config import SACConfig, SoftActorCriticConfig
+from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
 from balrl.errors import UserError, check_target
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.agents.config import StateAdaptiveBalance
+from balrl.agents.hyperparameters import StateAdaptiveBalance
 from balrl.agents.registration import agent_class
 from balrl.checkpoint import Carried, find_checkpoint, load_state, load_tensors
 from balrl.config import AgentConfig, InitConfig
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig
-from balrl.validation import validate
+from balrl.settings import validate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from balrl.agents.config import PPOConfig
+from balrl.agents.hyperparameters import PPOConfig
 from balrl.config import Config, EnsembleConfig, FitConfig, Objective
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from balrl.agents.config import PPOConfig
+from balrl.agents.hyperparameters import PPOConfig
 from balrl.agents.ppo import PPO
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
@@ -20,9 +20,9 @@ from balrl.rewards import LearnedReward, Preferences, RewardEnsemble, Teacher, f
 from balrl.rewards.pool import Pool, powers_of_two
 from balrl.rollout import Collector
 from balrl.run.interaction import Interaction
+from balrl.settings import validate
 from balrl.studies.config import StudyConfig
 from balrl.studies.trajectories import make_worlds, roll
-from balrl.validation import validate
 
 Curve = dict[str, list[float]]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -123,7 +124,13 @@ class WarpPhysics:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def _on_torchs_stream(self) -> Any:
-        if self.device.type == "cpu":
-            return self._warp.ScopedDevice("cpu")
-        return self._warp.ScopedStream(self._warp.stream_from_torch(torch.cuda.current_stream(self.device)))
+    @contextmanager
+    def _on_torchs_stream(self) -> Iterator[None]:
+        """Select the simulator's device, and on a GPU torch's stream there."""
+        with self._warp.ScopedDevice(str(self.device)):
+            if self.device.type == "cpu":
+                yield
+                return
+            stream = self._warp.stream_from_torch(torch.cuda.current_stream(self.device))
+            with self._warp.ScopedStream(stream):
+                yield

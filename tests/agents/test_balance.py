@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.distributions import Normal
 
 from balrl.agents.balance import FixedBalanceModule, StateAdaptiveBalanceModule, make_balance
-from balrl.agents.config import FixedBalance, IQLConfig, StateAdaptiveBalance
+from balrl.agents.hyperparameters import FixedBalance, IQLConfig, StateAdaptiveBalance
 from balrl.random_stream import RandomStream
 
 STREAM = RandomStream(0)

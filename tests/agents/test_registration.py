@@ -14,7 +14,7 @@ import pytest
 
 import balrl.agents
 from balrl.agents import registration
-from balrl.agents.config import SACConfig
+from balrl.agents.hyperparameters import SACConfig
 from balrl.agents.registration import OWN, Registration, agent_class, registrations
 from balrl.config import AgentConfig
 
@@ -106,7 +106,7 @@ def test_an_installed_package_s_agent_trains_resumes_and_warm_starts(tmp_path: P
     ("value", "reason"),
     [
         ("no_such_module:X", "No module named"),
-        ("balrl.agents.config:SACConfig", "expected a balrl.agents.registration.Registration"),
+        ("balrl.agents.hyperparameters:SACConfig", "expected a balrl.agents.registration.Registration"),
         ("tests.agents.test_registration:TWICE", "there is an agent 'sac' already"),
     ],
 )

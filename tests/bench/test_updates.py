@@ -20,7 +20,7 @@ def test_operations_of_an_update_are_those_of_its_networks() -> None:
     trained = 3 * (policy + value + 2 * critic) - products(17, 256) * 2 - 2 * products(23, 256)
     untrained = 2 * critic + 2 * value  # the target critics; V of both observations without gradients
     assert Subject("iql", "off").flops() == trained + untrained
-    assert Floor.flops() == 2 * 256**3
+    assert Floor().flops() == 2 * 256**3
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -11,7 +11,7 @@ from balrl.cli.arguments import add_fields, given_fields
 from balrl.cli.main import main
 from balrl.config import EnsembleConfig, FitConfig
 from balrl.errors import UserError
-from balrl.validation import validate
+from balrl.settings import validate
 
 
 def test_numbers_on_the_command_line_are_finite(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from balrl.execution.lockstep import SharedUpdates, Worker, run_in_lockstep
 from balrl.execution.population import Population
 from balrl.execution.tracing import Metrics, Update
 from balrl.execution.updates import EagerUpdates
-from balrl.run.directory import member_dirs
+from balrl.run.start_and_resume import member_dirs
 from balrl.run.trainer import Trainer
 from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics

@@ -123,7 +123,7 @@ def test_members_may_differ_in_a_number(name: str, number: str) -> None:
 
 
 def test_members_may_differ_in_their_balance() -> None:
-    from balrl.agents.config import FixedBalance, StateAdaptiveBalance
+    from balrl.agents.hyperparameters import FixedBalance, StateAdaptiveBalance
 
     for name, balances in {
         "iql": [FixedBalance(1.0), FixedBalance(4.0)],

@@ -13,8 +13,8 @@ import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
 from balrl.rewards import Preferences, RewardEnsemble
-from balrl.run.directory import prepare_run, start_run
 from balrl.run.presets import TrainConfig
+from balrl.run.start_and_resume import prepare_run, start_run
 from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics
 from tests.run.small import SMALL, Interrupt, Listening, final_state

@@ -10,7 +10,7 @@ import torch
 from balrl.data.dataset import Dataset
 from balrl.errors import UserError
 from balrl.rewards import RewardEnsemble, Teacher
-from balrl.rewards.fit import predicted_preferences
+from balrl.rewards.ensemble_training import predicted_preferences
 from balrl.rewards.queries import ask, cut, segment_starts
 from balrl.spaces import SpaceAdapter
 

@@ -11,7 +11,7 @@ import torch
 
 import balrl
 from balrl.agents import SAC
-from balrl.agents.config import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.hyperparameters import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.config import InitConfig

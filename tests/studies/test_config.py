@@ -13,9 +13,9 @@ from balrl.config import EnsembleConfig, FitConfig
 from balrl.errors import UserError
 from balrl.plain_yaml import parse_yaml
 from balrl.rewards.conservative_objectives import conservative
+from balrl.settings import validate
 from balrl.studies.config import RewardModelsConfig, StudyConfig
 from balrl.studies.overoptimization import plan
-from balrl.validation import validate
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from balrl.errors import UserError
 from balrl.rewards import FitConfig, Preferences, RewardEnsemble, Teacher, conservative, fit_ensemble
-from balrl.rewards.fit import predicted_preferences, preference_loss, returns_of
+from balrl.rewards.ensemble_training import predicted_preferences, preference_loss, returns_of
 
 
 def pairs(count: int = 300, steps: int = 4, seed: int = 0, flip: float = 0.0) -> Preferences:

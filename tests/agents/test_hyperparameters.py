@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from balrl.agents.config import CQLConfig, FixedBalance, IQLConfig, PPOConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.hyperparameters import CQLConfig, FixedBalance, IQLConfig, PPOConfig, SACConfig, StateAdaptiveBalance
 from balrl.agents.registration import OWN
 
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
-from balrl.agents.config import FixedBalance, StateAdaptiveBalance
+from balrl.agents.hyperparameters import FixedBalance, StateAdaptiveBalance
 from balrl.errors import UserError
 from balrl.run.presets import TrainConfig, load_config, preset_text
+from balrl.settings import field_names, override, validate
 from balrl.studies.config import StudyConfig
-from balrl.validation import field_names, override, validate
 from tests.run.test_presets import NEEDED
 
 
