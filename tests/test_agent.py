@@ -16,7 +16,7 @@ from balrl.checkpoint import POLICY
 from balrl.config import AgentConfig
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import adam, descend
-from balrl.policies import DeterministicPolicy
+from balrl.policies import DeterministicPolicy, GaussianPolicy
 from tests.conftest import random_batch
 
 SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-2.0, 4.0, (2,))
@@ -87,3 +87,29 @@ def test_phases_are_counted_for_the_host_and_for_tensors() -> None:
     other = Tiny(*SPACES)
     other.load_phase_state(agent.phase_state())
     assert (other.phase, other.phase_updates, other.phase_length) == ("online", 1, 7)
+
+
+class Noisy(Tiny):
+    """The same with a policy that draws."""
+
+    def _build(self, c: TinyConfig) -> None:
+        self.policy = GaussianPolicy(self.spaces.observation_dim, self.spaces.action_dim, (4,))
+        self.optimizers["policy"] = adam(self.policy.parameters(), 1e-2)
+
+
+def test_acting_draws_unless_it_is_asked_not_to_and_stays_within_bounds() -> None:
+    agent, observations = Noisy(*SPACES), torch.randn(400, 3)
+    drawn, again = agent.act(observations), agent.explore(observations)
+    assert not torch.equal(drawn, again)
+    assert (drawn.min().item(), drawn.max().item()) == (-1, 1)  # a deviation of 1 leaves them often
+    assert (drawn == -1).any(0).all()
+    assert ((drawn > -1) & (drawn < 0)).any()
+    mode = agent.act(observations, deterministic=True)
+    assert torch.equal(mode, agent.policy.mode(observations))
+    assert not drawn.requires_grad
+    assert not mode.requires_grad
+    mean, log_std = agent.distribution(observations) or (None, None)
+    assert mean is not None
+    assert torch.equal(mean, mode)
+    assert log_std is not None
+    assert log_std.shape == mode.shape

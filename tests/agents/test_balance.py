@@ -122,3 +122,22 @@ def test_configurations_are_checked() -> None:
         StateAdaptiveBalance(1.0, 2.0, embedding_dim=5)
     parsed = IQLConfig.model_validate({"balance": {"kind": "state-adaptive", "minimum": 8, "maximum": 14}})
     assert parsed.balance == StateAdaptiveBalance(8.0, 14.0)
+
+
+@pytest.mark.parametrize(("log_std", "inside"), [(-50.0, -10.0), (-10.5, -10.0), (5.0, 2.0), (2.5, 2.0), (1.0, 1.0)])
+def test_the_deviation_stays_in_the_paper_s_range(log_std: float, inside: float) -> None:
+    one, other = model(), model()
+    other.load_state_dict(one.state_dict())
+    one.log_std.data.fill_(log_std)
+    other.log_std.data.fill_(inside)
+    observations = torch.randn(6, 3, dtype=torch.float64)
+    for got, expected in zip(
+        one.draw(observations, RandomStream(1)), other.draw(observations, RandomStream(1)), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
+def test_only_a_model_makes_a_family() -> None:
+    adaptive, fixed = model(embedding_dim=4), make_balance(FixedBalance(2.0), 3)
+    assert (adaptive.is_family, adaptive.every, adaptive.embedding_dim) == (True, 1, 4)
+    assert (fixed.is_family, fixed.every, fixed.embedding_dim) == (False, 1, 0)

@@ -238,3 +238,24 @@ def test_the_last_hidden_layers_begin_as_small_as_asked_for(policy: str) -> None
     assert torch.equal(agent.critic.head.weight, usual.critic.head.weight)
     for p, q in zip(agent.critic.parameters(), agent.target_critic.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_the_balance_model_moves_when_it_is_its_turn() -> None:
+    family = StateAdaptiveBalance(0.5, 1.5, hidden=(4,), entropy=False, every=3)
+    agent, batch, moved = make(balance=family), random_batch(6, dtype=torch.float64), []
+    for _ in range(7):
+        before = agent.balance.mean.weight.detach().clone()
+        agent.update(batch)
+        moved.append(not torch.equal(before, agent.balance.mean.weight))
+    assert moved == [False, False, True, False, False, True, False]
+
+
+def test_the_instruments_target_has_nothing_beyond_the_end() -> None:
+    agent, b = make(critics=3), random_batch(6, dtype=torch.float64)
+    actions = agent.act(b.next_observations, deterministic=True).numpy()
+    following = reference.q_values(agent.target_critic, b.next_observations.numpy(), actions).min(0)
+    expected = b.rewards.numpy() + 0.99 * np.where(b.terminated.numpy(), 0.0, following)
+    found = agent.td_target(b)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    assert not found.requires_grad
+    assert not any(p.requires_grad for p in agent.target_critic.parameters())

@@ -31,3 +31,9 @@ def test_accuracy_leaves_out_the_undecided() -> None:
     predicted = torch.tensor([[0.9, 0.2, 0.6], [0.1, 0.9, 0.9]])
     assert accuracy(predicted, torch.tensor([1.0, 0.0, 0.5])).tolist() == [1, 0]
     assert accuracy(predicted[0], torch.tensor([0.5, 0.5, 0.5])).isnan()
+
+
+def test_empty_bins_are_no_error_and_one_half_is_no_preference() -> None:
+    one = reliability(torch.tensor([0.3, 0.3]), torch.tensor([0.0, 1.0]))
+    assert one.error == pytest.approx(0.2)
+    assert accuracy(torch.tensor([0.2, 0.5]), torch.tensor([0.0, 0.0])).item() == 1

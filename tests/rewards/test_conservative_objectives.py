@@ -103,3 +103,13 @@ def test_a_member_that_is_not_a_number_is_named_and_never_averaged_away() -> Non
 def test_mistakes_are_explained(objective: str, coefficient: float | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         conservative(SCORES, objective, coefficient)
+
+
+def test_each_objective_s_own_coefficient() -> None:
+    """The paper's 0.5 for uncertainty weighting and 1 for the soft minimum; a quarter for the quantile."""
+    assert OBJECTIVES == {"single": 0, "mean": 0, "wco": 0, "uwo": 0.5, "softmin": 1, "quantile": 0.25}
+    for objective, value in OBJECTIVES.items():
+        assert torch.equal(conservative(SCORES, objective), conservative(SCORES, objective, value))
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(UserError, match=r"in \[0, 1\]"):
+            conservative(SCORES, "quantile", wrong)

@@ -75,3 +75,11 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         ensemble().member(3)
     with pytest.raises(UserError, match="no such file"):
         RewardEnsemble.load(tmp_path / "none.safetensors")
+
+
+def test_scores_that_never_differ_are_centred_and_not_divided_by_nothing() -> None:
+    made = ensemble()
+    same = torch.ones(5, 4)
+    made.normalize(same)
+    assert torch.equal(made.std, torch.ones(3))
+    torch.testing.assert_close(made(same), torch.zeros(3, 5), rtol=0, atol=1e-6)

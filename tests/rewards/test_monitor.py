@@ -37,3 +37,13 @@ def test_constant_rewards_have_no_correlation() -> None:
     monitor, ones = RewardMonitor(), torch.ones(3)
     monitor.add(ones[None], ones, ones)
     assert monitor.pop() == {"reward/proxy": 1, "reward/gold": 1, "reward/disagreement": 0, "reward/gap": 0}
+
+
+def test_a_reward_that_never_differs_counts_in_its_own_units() -> None:
+    """Without a deviation in the first window the gap is measured in ones."""
+    monitor = RewardMonitor()
+    constant = torch.full((6,), 3.0)
+    monitor.add(constant[None], constant, constant)
+    assert "reward/correlation" not in monitor.pop()
+    monitor.add(constant[None], constant + 2, constant + 0.5)
+    assert monitor.pop()["reward/gap"] == pytest.approx(2 - 0.5)

@@ -62,3 +62,20 @@ def test_shapes_and_labels_are_checked() -> None:
         Preferences(made.observations, made.actions[:, :, :2], made.labels)
     with pytest.raises(UserError, match="labels must be probabilities"):
         Preferences(made.observations, made.actions, made.labels * 2)
+
+
+def test_taking_and_joining_keep_each_pair_s_own_parts() -> None:
+    made = preferences()
+    rows = torch.tensor([2, 0])
+    taken = made.take(rows)
+    for name in ("observations", "actions", "labels"):
+        assert torch.equal(getattr(taken, name), getattr(made, name)[rows])
+        joined = getattr(made.join(taken), name)
+        assert torch.equal(joined, torch.cat([getattr(made, name), getattr(taken, name)]))
+
+
+@pytest.mark.parametrize("label", [-0.5, 1.5])
+def test_labels_are_probabilities(label: float) -> None:
+    made = preferences()
+    with pytest.raises(UserError, match="labels must be probabilities"):
+        Preferences(made.observations, made.actions, torch.full((4,), label))

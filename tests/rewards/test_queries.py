@@ -84,3 +84,9 @@ def test_mistakes_are_explained() -> None:
         ask(dataset(), SPACES, Teacher(), 5, 3, strategy="entropy")
     with pytest.raises(UserError, match="expected at least 1"):
         ask(dataset(), SPACES, Teacher(), 0, 3)
+
+
+def test_one_pair_of_single_steps_is_a_question() -> None:
+    made = ask(dataset(), SPACES, Teacher(), pairs=1, steps=1)
+    assert made.observations.shape == (1, 2, 1, 2)
+    assert torch.equal(made.observations, ask(dataset(), SPACES, Teacher(), 1, 1, seed=0).observations)

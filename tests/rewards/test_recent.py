@@ -46,3 +46,12 @@ def test_state_is_everything() -> None:
     for recording in (one, other):
         recording.add(vector_step(4, [True, False]))
     assert one.dataset("x").rewards.tolist() == other.dataset("x").rewards.tolist() == [2, 3, 4, 102, 103, 104]
+
+
+def test_actions_are_those_that_the_task_got() -> None:
+    recent = RecentInteraction(2, 2, SPACES)
+    step = vector_step(0, [False, False])
+    for chosen in (-3.0, -0.25):
+        recent.add(step._replace(batch=step.batch._replace(actions=torch.full((2, 1), chosen))))
+    assert recent.dataset("Task-v0").actions[:, 0].tolist() == [-2.0, -0.5, -2.0, -0.5]
+    assert recent.taken == 2

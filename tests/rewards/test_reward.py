@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -64,3 +65,11 @@ def test_mistakes_are_explained() -> None:
         LearnedReward(RewardEnsemble(7, 2, (8,))).relabel(dataset(), SPACES)
     with pytest.raises(UserError, match="did you mean 'wco'"):
         LearnedReward(ensemble(), "wc")
+
+
+def test_two_rewards_are_told_apart_by_their_ensembles() -> None:
+    one = LearnedReward(ensemble(), "wco")
+    other = copy.deepcopy(one)
+    assert one.describe() == other.describe()
+    other.ensemble.head.bias.data[1] += 1
+    assert one.describe() != other.describe()
