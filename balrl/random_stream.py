@@ -17,9 +17,11 @@ MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 class RandomStream(nn.Module):
     """SplitMix64 (Steele, Lea and Flood, 2014) as a counter: number ``i`` is ``mix(key + (i + 1) · γ)``, modulo 2⁶⁴.
 
-    One seed gives one sequence of numbers, on a CPU and on a GPU, in an update that is run as it is written, compiled,
-    captured as a graph, or batched with the updates of other seeds. Torch's generators promise none of that. Key and
-    position are buffers: a checkpoint holds the stream, and drawing never asks the host.
+    One seed gives one sequence of words, and with it of integers and uniform numbers, on a CPU and on a GPU, in an
+    update that is run as it is written, compiled, captured as a graph, or batched with the updates of other seeds.
+    Normal numbers are equal to the last digits only: each device has a logarithm and a cosine of its own. Torch's
+    generators promise none of that. Key and position are buffers: a checkpoint holds the stream, and drawing never asks
+    the host.
 
     Args:
         seed: in [0, 2⁶³).

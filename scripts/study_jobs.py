@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ def parse_options(description: str | None, out: str, parts: Sequence[str], data:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=data)
     parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    jobs = 1 if shutil.which("nvidia-smi") else 2  # two would take turns on one GPU
+    parser.add_argument("--jobs", type=int, default=jobs, help="runs side by side; default: 2, with a GPU 1")
     parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts), help="which parts to run")
     parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")

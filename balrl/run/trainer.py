@@ -28,7 +28,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.run.components import Components
 from balrl.run.schedule import UpdateSchedule
 from balrl.run.state import PHASES, RunState
-from balrl.watch.tracking import Tracker
+from balrl.watch.tracking import Tracker, numbers
 
 INTERACTION = ("replay", "rollouts", "monitor", "next_actions", "episodes", "collector", "environment")
 SPARSER = 10
@@ -84,7 +84,7 @@ class Trainer:
         """Write a checkpoint, named after the step unless a name is given."""
         p, run = self.state, self.components
         self._tick()
-        p.metrics = {key: float(value) for key, value in p.metrics.items() if math.isfinite(value)}
+        p.metrics = {key: value for key, value in numbers(p.metrics).items() if math.isfinite(value)}
         self.tracker.write_csv()
         online = run.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
@@ -224,10 +224,11 @@ class Trainer:
             newest = run.interaction.newest(self.config.instruments.rows)
         if newest is not None:
             run.watchdog.see_rewards(newest.rewards)
-        measured = {key: float(value) for key, value in run.instruments.measure(run.agent, newest).items()}
+        measured = run.instruments.measure(run.agent, newest)
+        values = numbers(p.metrics | measured)
         if measured:
-            self.tracker.log(p.step, p.phase, measured)
-        return {key: float(value) for key, value in p.metrics.items()} | measured
+            self.tracker.log(p.step, p.phase, {key: values[key] for key in measured})
+        return values
 
     def _has_diverged(self, values: Mapping[str, float]) -> bool:
         """Have the watchdog look at what was measured, note what it finds, and return whether the run may not go on."""

@@ -54,7 +54,7 @@ class Tracker:
 
     def log(self, step: int, phase: str, metrics: Mapping[str, Any]) -> None:
         """Write one record; values are numbers or one-element tensors."""
-        values = {key: _number(value) for key, value in metrics.items() if value is not None}
+        values = {key: _number(value) for key, value in numbers(metrics).items() if value is not None}
         self._file.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
         self._file.flush()
         if self._run is not None:
@@ -157,6 +157,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             except ValueError:
                 break
     return records
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics with their one-element tensors as numbers; however many there are, the device is asked once."""
+    import torch
+
+    tensors = {key: value for key, value in metrics.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        return dict(metrics)
+    values = torch.stack([value.detach().double().reshape(()) for value in tensors.values()]).tolist()
+    return {**metrics, **dict(zip(tensors, values, strict=True))}
 
 
 def _number(value: Any) -> float | int | None:

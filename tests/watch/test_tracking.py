@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from balrl.watch.tracking import Tracker, read_metrics
+from balrl.watch.tracking import Tracker, numbers, read_metrics
 
 
 def wandb_records(directory: Path) -> list[Any]:
@@ -149,3 +150,14 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("critic/loss")] == [(5, 0.5)]
     assert [(e.step, e.value) for e in events.Scalars("eval/score")] == [(9, 3.0)]
+
+
+def test_metrics_become_numbers_in_their_order_and_lose_no_digit() -> None:
+    value = torch.tensor(0.1, requires_grad=True)
+    found = numbers(
+        {"a": value, "b": 3, "c": torch.tensor([2.5], dtype=torch.float64), "d": torch.tensor(7), "e": None}
+    )
+    assert list(found) == ["a", "b", "c", "d", "e"]
+    assert found == {"a": value.item(), "b": 3, "c": 2.5, "d": 7.0, "e": None}
+    assert numbers({"x": 1.5}) == {"x": 1.5}
+    assert math.isnan(numbers({"x": torch.tensor(math.nan)})["x"])
