@@ -68,19 +68,19 @@ class CQL(SAC):
     def penalty(self, batch: Batch) -> Tensor:
         """Return the conservative penalty ``[]``, averaged over rows and over the members that it is applied to."""
         members = self._random_members(self.config.penalty_members)
-        actions, log_density = self._sampled_actions(batch)
+        inputs = self._normalized(batch)
+        actions, log_density = self._sampled_actions(inputs)
         count, rows, _ = actions.shape
         return in_blocks(
-            lambda part: self._penalty_at(batch.rows(part), actions[:, part], log_density[:, part], members),
+            lambda part: self._penalty_at(inputs.rows(part), actions[:, part], log_density[:, part], members),
             rows,
             count,
             list(self.critic.parameters()),
         )
 
     def _penalty_at(self, batch: Batch, actions: Tensor, log_density: Tensor, members: Tensor | None) -> Tensor:
-        """Return the penalty ``[]`` for sampled actions ``[3n, B, action_dim]`` and log-densities ``[3n, B]``."""
-        c = self.config
-        observations = self.normalizer(batch.observations)
+        """Return a normalised batch's penalty ``[]``; sampled actions are ``[3n, B, ·]``, log-densities ``[3n, B]``."""
+        c, observations = self.config, batch.observations
         data_q = self.critic(observations, batch.actions, members)
         count, rows, action_dim = actions.shape
         repeated = observations.expand(count, *observations.shape).reshape(count * rows, -1)
@@ -116,8 +116,7 @@ class CQL(SAC):
         c = self.config
         count = c.max_target_actions if self.phase == "offline" or c.max_target_online else 1
         actions, log_prob = self._sample(self._next_inputs(batch), count)
-        next_observations = self.normalizer(batch.next_observations)
-        repeated = next_observations.expand(count, *next_observations.shape)
+        repeated = batch.next_observations.expand(count, *batch.next_observations.shape)
         q = self.target_critic(repeated.flatten(0, 1), actions.flatten(0, 1), members).amin(-2)
         value, best = q.unflatten(-1, (count, -1)).max(-2)
         if c.backup_entropy:
@@ -127,8 +126,7 @@ class CQL(SAC):
     @torch.no_grad()
     def _sampled_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return actions ``[3n, B, action_dim]`` (uniform, from π(s), from π(s')) and log-densities ``[3n, B]``."""
-        n, action_dim = self.config.sampled_actions, self.spaces.action_dim
-        observations = self.normalizer(batch.observations)
+        n, action_dim, observations = self.config.sampled_actions, self.spaces.action_dim, batch.observations
         uniform = 2 * self.stream.uniform(n, observations.shape[0], action_dim, dtype=observations.dtype) - 1
         current, current_log = self._sample(self._conditioned(observations), n)
         following, following_log = self._sample(self._next_inputs(batch), n)
@@ -142,5 +140,5 @@ class CQL(SAC):
         """Return the policy's input for the next observations; the balance is theirs, or that of the current ones."""
         if self.config.target_balance == "own":
             return super()._next_inputs(batch)
-        balance = self.balance.sample(self.normalizer(batch.observations), True, self.stream)
-        return self.balance.condition(self.normalizer(batch.next_observations), balance)
+        balance = self.balance.sample(batch.observations, True, self.stream)
+        return self.balance.condition(batch.next_observations, balance)

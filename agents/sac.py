@@ -121,17 +121,18 @@ class SAC(Agent):
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Return the critics' loss ``[]``, summed over members, and what is worth watching of it."""
-        following = self.next_value(batch, self._random_members(self.config.target_subset))
+        inputs = self._normalized(batch)
+        following = self.next_value(inputs, self._random_members(self.config.target_subset))
         target = batch.rewards + self.config.discount * following.masked_fill(batch.terminated, 0)
-        q = self.critic(self.normalizer(batch.observations), batch.actions)
+        q = self.critic(inputs.observations, batch.actions)
         loss = (target - q).square().mean(-1).sum(-1)
         return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}
 
     @torch.no_grad()
     def next_value(self, batch: Batch, members: Tensor | None) -> Tensor:
-        """Return the soft value ``[B]`` of the next observations under a sampled action and some target critics."""
+        """Return the soft value ``[B]`` of a normalised batch's next observations under some of the target critics."""
         actions, log_prob = self._sample(self._next_inputs(batch))
-        value = self.target_critic(self.normalizer(batch.next_observations), actions, members).amin(-2)
+        value = self.target_critic(batch.next_observations, actions, members).amin(-2)
         return value - self.temperature * log_prob if self.config.backup_entropy else value
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
@@ -166,9 +167,16 @@ class SAC(Agent):
         q = self.critic(observations, actions)
         return q.mean(-2) if self.config.policy_q == "mean" else q.amin(-2)
 
+    def _normalized(self, batch: Batch) -> Batch:
+        """Return a batch with what the networks see for observations."""
+        return batch._replace(
+            observations=self.normalizer(batch.observations),
+            next_observations=self.normalizer(batch.next_observations),
+        )
+
     def _next_inputs(self, batch: Batch) -> Tensor:
-        """Return the policy's input for the next observations."""
-        return self._conditioned(self.normalizer(batch.next_observations))
+        """Return the policy's input for a normalised batch's next observations."""
+        return self._conditioned(batch.next_observations)
 
     def _conditioned(self, observations: Tensor) -> Tensor:
         """Return the policy's input for normalised observations, each with a fresh balance of its own."""

@@ -48,6 +48,7 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "sac-ensemble": (SAC, SACConfig(hidden=(8, 8), critics=5, layer_norm=True, backup_entropy=False)),
     "redq": (SAC, SACConfig(hidden=(8, 8), critics=4, target_subset=2, policy_layer_norm=True, critic_hidden=(9,))),
     "sac-gaussian": (SAC, SACConfig(hidden=(8, 8), policy="gaussian", state_dependent_std=False)),
+    "sac-as-wsrl-released": (SAC, SACConfig(hidden=(8, 8), policy_batch="last", coasting=True, last_hidden_gain=0.01)),
     "cql": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3)),
     "cql-lagrange": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3, target_gap=0.8, importance_sampling=False)),
     "cql-wsrl": (

@@ -52,6 +52,8 @@ WAITS: collections.Counter[tuple[str, str]] = collections.Counter()
 """How often the host had to wait, by what for and by the line that asked."""
 OPERATIONS: collections.Counter[str] = collections.Counter()
 """How many operations there were on a device, views left out, by name."""
+LINES: collections.Counter[str] = collections.Counter()
+"""And by the line of balrl that asked, while `counting_lines`."""
 VIEWS = frozenset(
     {
         "view",
@@ -117,6 +119,7 @@ class _Now:
     device = 0
     pinned: ClassVar[set[int]] = set()
     random: torch.Tensor | None = None
+    lines = False
 
 
 def asked_by() -> str:
@@ -207,6 +210,8 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     _check(func, name, args, kwargs, there, [x for x in operands if not isinstance(x, Cuda)], places)
     if name not in VIEWS:
         OPERATIONS[name] += 1
+        if _Now.lines:
+            LINES[asked_by()] += 1
     options = dict(kwargs)
     if asked is not None:
         options["device"] = torch.device("cpu")
@@ -412,6 +417,33 @@ class _HostGenerator(torch._C.Generator):
         return torch._C.Generator.__new__(cls, "cpu")
 
     def __init__(self, device: Any = "cpu") -> None: ...
+
+
+@contextlib.contextmanager
+def counting_lines() -> Iterator[None]:
+    """Count operations by line, which is slow."""
+    LINES.clear()
+    _Now.lines = True
+    try:
+        yield
+    finally:
+        _Now.lines = False
+
+
+def simulate_on_the_host() -> None:
+    """MuJoCo Warp computes on the CPU; its views say that they are on a device."""
+    from balrl.envs.mujoco import physics
+
+    made = physics.WarpPhysics.__init__
+
+    def init(self: Any, model: Any, num_envs: int, device: Any = "cpu", *args: Any, **kwargs: Any) -> None:
+        made(self, model, num_envs, "cpu", *args, **kwargs)
+        index = torch.device(device).index or 0
+        if torch.device(device).type == "cuda":
+            self.views = {name: Cuda(view, index) for name, view in self.views.items()}
+            self._overflow = Cuda(self._overflow, index)
+
+    physics.WarpPhysics.__init__ = init  # type: ignore[method-assign]
 
 
 def install() -> None:
