@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from balrl.agent import Phase
 from balrl.agents import IQL, FixedBalance, IQLConfig, StateAdaptiveBalance
 from balrl.batch import Batch
 from tests.agents import reference
@@ -275,3 +276,12 @@ def test_rows_are_independent_and_losses_are_means_over_them() -> None:
     agents += [one, other]
     for (key, x), y in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-11, msg=key)
+
+
+@pytest.mark.parametrize(("schedule", "phase"), [("constant", "offline"), ("cosine", "online"), ("constant", "online")])
+def test_the_policy_s_step_size_falls_in_no_other_case(schedule: str, phase: Phase) -> None:
+    agent, batch = make(policy_schedule=schedule, policy_learning_rate=0.2), batch64()
+    agent.set_phase(phase, 4)
+    for _ in range(4):
+        agent.update(batch)
+        assert agent.optimizers["policy"].param_groups[0]["lr"].item() == 0.2

@@ -118,3 +118,15 @@ def test_powers_of_two_end_at_the_pool() -> None:
     assert powers_of_two(1) == [1]
     assert powers_of_two(8) == [1, 2, 4, 8]
     assert powers_of_two(12) == [1, 2, 4, 8, 12]
+
+
+def test_proxies_are_means_over_prompts_too(tmp_path: Path) -> None:
+    """One n, three prompts: as many numbers as there are n, not as there are prompts."""
+    made = rows(prompts=3)
+    found = read_pool(write(tmp_path / "a.jsonl", made)).best_of_n([2], "mean")
+    expected = []
+    for prompt in ("p0", "p1", "p2"):
+        own = torch.tensor([r["scores"] for r in made if r["prompt"] == prompt], dtype=torch.float64).mean(1)
+        expected.append(expected_best_of_n(own, own, [2]))
+    assert found.proxy.shape == (1,)
+    torch.testing.assert_close(found.proxy, torch.stack(expected).mean(0))
