@@ -19,7 +19,7 @@ from balrl.run.presets import TrainConfig, preset_names
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION, DESIGN = ROOT / "docs" / "configuration.md", ROOT / "docs" / "design.md"
 TREE = re.compile(r"(?<=edit those\. -->\n```\n).+?(?=```)", re.DOTALL)
-COLUMN, WIDTH = 24, 122
+COLUMN, WIDTH = 30, 124
 INTRODUCTION = """# Configuration
 
 <!-- Written by scripts/make_docs.py; edit the descriptions in the code. -->

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -34,3 +36,15 @@ def test_presets_that_the_readme_names_exist() -> None:
     named = set(re.findall(r"--preset ([\w/-]+)", text))
     assert named
     assert named <= set(preset_names())
+
+
+def test_names_in_the_documents_exist() -> None:
+    """``balrl.rollout.Collector`` and the like can be imported."""
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"`(balrl(?:\.\w+)+)", page.read_text(encoding="utf-8")):
+            found = importlib.import_module("balrl")
+            for part in name.split(".")[1:]:
+                with contextlib.suppress(ModuleNotFoundError):
+                    importlib.import_module(f"{found.__name__}.{part}")
+                assert hasattr(found, part), f"{page.name}: {name}"
+                found = getattr(found, part)
