@@ -93,10 +93,9 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.settings import validate
 
     check_target(options.out, (".safetensors",))
+    teacher = validate(Teacher, given_fields(options, TeacherConfig), "the teacher")
     dataset, spaces = _load(options)
-    said = given_fields(options, TeacherConfig)
-    teacher = validate(Teacher, said, "the teacher")
-    if options.unlabelled and said:
+    if options.unlabelled and teacher != Teacher():
         raise UserError(
             "--unlabelled pairs have no teacher: leave out --flip, --rationality, --discount, --skip, --equal"
         )
@@ -116,9 +115,9 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.settings import validate
 
     check_target(options.out, (".safetensors",))
-    preferences = Preferences.load(options.preferences)
     config = validate(FitConfig, given_fields(options, FitConfig), "the training")
     made = validate(EnsembleConfig, given_fields(options, EnsembleConfig), "the ensemble")
+    preferences = Preferences.load(options.preferences)
     width = preferences.inputs.shape[-1]
     ensemble = RewardEnsemble(width, made.members, made.hidden, made.shared_trunk, options.seed)
     with Console().status("training") as status:

@@ -15,7 +15,7 @@ def test_preferences_of_people(tmp_path: Path, capsys: pytest.CaptureFixture[str
     pairs, out, folder = tmp_path / "p.safetensors", tmp_path / "q.safetensors", tmp_path / "clips"
     few = ["--pairs", "3", "--steps", "5", "--out", str(pairs)]
     assert main(["reward", "collect", DATA, *ENV, *few, "--unlabelled", "--flip", "0.1"]) == 2
-    assert main(["reward", "collect", DATA, *ENV, *few, "--unlabelled"]) == 0
+    assert main(["reward", "collect", DATA, *ENV, *few, "--unlabelled", "--flip", "0"]) == 0
     assert "3 pairs of 5 steps, preferred: no labels yet" in capsys.readouterr().out
     assert train(pairs, tmp_path / "r.safetensors") == 2
     assert "3 of 3 pairs have no label yet" in capsys.readouterr().err
