@@ -69,13 +69,10 @@ class RandomStream(nn.Module):
 def random_words(key: Tensor, position: Tensor, count: int) -> Tensor:
     """Return the `count` words after a position of each key's sequence: ``[*]`` and ``[*]`` give ``[*, count]``.
 
-    One opaque operation: compilers merge 64-bit integer arithmetic into what follows, and not all get it right.
+    One opaque operation: compilers merge 64-bit integer arithmetic into what follows, and the one for CPUs does not
+    always get it right.
     """
-    steps = torch.arange(1, count + 1, device=key.device) + position.unsqueeze(-1)
-    z = steps.mul_(_signed(GAMMA)).add_(key.unsqueeze(-1))
-    for shift, factor in MIXERS:
-        z = z.bitwise_xor_(_shift(z, shift)).mul_(_signed(factor))
-    return z.bitwise_xor_(_shift(z, 31))
+    return mixed(key, position, torch.arange(1, count + 1, device=key.device))
 
 
 @random_words.register_fake
@@ -89,7 +86,15 @@ def _(info: Any, in_dims: Sequence[int | None], key: Tensor, position: Tensor, c
     return random_words(*batched, count), 0
 
 
-def _shift(x: Tensor, by: int) -> Tensor:
+def mixed(key: Any, position: Any, steps: Any) -> Any:
+    """Return the words so many steps ``1, 2, …`` after a position, in operations that a compiler can see through."""
+    z = (steps + position.unsqueeze(-1)) * _signed(GAMMA) + key.unsqueeze(-1)
+    for shift, factor in MIXERS:
+        z = (z ^ _shift(z, shift)) * _signed(factor)
+    return z ^ _shift(z, 31)
+
+
+def _shift(x: Any, by: int) -> Any:
     """Shift right without the sign: torch has signed 64-bit integers only."""
     return (x >> by) & ((1 << (64 - by)) - 1)
 

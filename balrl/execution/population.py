@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from balrl.agent import Agent, Metrics
-from balrl.execution.tracing import Update, adam_step
+from balrl.execution.tracing import Update, adam_step, adam_step_together
 from balrl.optim import rate_type
 from balrl.replay import ReplayBuffer, check_memory
 
@@ -161,7 +161,8 @@ class _StackedAdam:
         """Take every member's step with the gradients ``[K, …]`` that the parameters hold."""
         for step in self._slots["step"]:
             step.add_(1)
-        adam_step(
+        step_all = adam_step_together if self.rates.device.type == "cuda" else adam_step
+        step_all(
             [p.detach() for p in self._parameters],
             [p.grad for p in self._parameters if p.grad is not None],
             self._slots["exp_avg"],

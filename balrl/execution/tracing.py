@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, fx
 
 from balrl.agent import Metrics
+from balrl.random_stream import mixed
 from balrl.vmap import rows
 
 Update = Callable[[], Metrics]
+WrittenOut = Mapping[Any, Callable[..., Any]]
 aten = torch.ops.aten
+WORDS = torch.ops.balrl.random_words.default
 
 
 class Traced(NamedTuple):
@@ -38,11 +41,15 @@ class Traced(NamedTuple):
         )
 
 
-def trace(update: Update) -> Traced:
+def trace(update: Update, device: str = "cpu") -> Traced:
     """Record what one call of `update` does to its tensors. The call is made: whoever asks puts the state back.
 
     Python is gone from the record: a branch that was taken is taken for ever, and so is the value of every number. What
     optimisers do is written out, in the form below, so that a compiler can merge it with the gradients.
+
+    Args:
+        update: what is recorded.
+        device: the type of device that the graph is for.
 
     Raises:
         RuntimeError: when the update asks the host for a tensor's value.
@@ -56,9 +63,10 @@ def trace(update: Update) -> Traced:
         names.extend(metrics)
         return tuple(metrics.values())
 
-    graph = make_fx(record, decomposition_table=WRITTEN_OUT)()
+    graph = make_fx(record, decomposition_table=ONE_BY_ONE if device == "cpu" else TOGETHER)()
     inputs = _lift_constants(graph)
     _count_at_the_end(graph)
+    _draw_at_once(graph, inputs[0].device if device != "cpu" else None)
     return Traced(graph, inputs, tuple(names))
 
 
@@ -119,6 +127,42 @@ def _count_at_the_end(traced: fx.GraphModule) -> None:
     traced.recompile()
 
 
+def _draw_at_once(traced: fx.GraphModule, spelled_out_on: torch.device | None) -> None:
+    """Draw all the words that an update takes from one random stream in one operation, and cut them apart.
+
+    Args:
+        traced: what is changed.
+        spelled_out_on: a device, on which the arithmetic takes the place of the opaque operation.
+    """
+    graph = traced.graph
+    draws: dict[tuple[Any, Any], list[tuple[int, int, fx.Node]]] = {}
+    for node in graph.find_nodes(op="call_function", target=WORDS):
+        key, position, count = node.args
+        start = 0
+        if position.target is aten.add.Tensor and isinstance(position.args[1], int):
+            position, start = position.args
+        draws.setdefault((key, position), []).append((start, start + count, node))
+    for (key, position), parts in draws.items():
+        first, last = min(start for start, _, _ in parts), max(end for _, end, _ in parts)
+        with graph.inserting_before(parts[0][2]):
+            begin = graph.call_function(aten.add.Tensor, (position, first)) if first else position
+            if spelled_out_on is None:
+                words = graph.call_function(WORDS, (key, begin, last - first))
+            else:
+                steps = graph.call_function(torch.arange, (1, last - first + 1), {"device": spelled_out_on})
+                words = mixed(fx.Proxy(key), fx.Proxy(begin), fx.Proxy(steps)).node
+        for start, end, node in parts:
+            with graph.inserting_before(node):
+                part = graph.call_function(aten.slice.Tensor, (words, -1, start - first, end - first))
+            node.replace_all_uses_with(part)
+            where = node.args[1]
+            graph.erase_node(node)
+            if not where.users and where.op != "placeholder":
+                graph.erase_node(where)
+    graph.lint()
+    traced.recompile()
+
+
 def adam_step(
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
@@ -127,24 +171,54 @@ def adam_step(
     _: Sequence[Tensor],
     steps: Sequence[Tensor],
     *,
-    lr: float | Tensor,
     beta1: float,
     beta2: float,
-    eps: float,
-    **__: Any,
+    **options: Any,
 ) -> None:
     """``p ← p − lr √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε √(1 − β₂ᵗ))`` (arXiv 1412.6980, section 2), t of all alike.
 
-    Steps and `lr` may be ``[K]``, for parameters ``[K, …]``. The powers are written with `exp`, which keeps a compiler
-    from computing them anew for every parameter.
+    Steps and `lr` may be ``[K]``, for parameters ``[K, …]``.
     """
-    step = steps[0].double()
-    unbias1 = 1 - torch.exp(step * math.log(beta1))
-    unbias2 = (1 - torch.exp(step * math.log(beta2))).sqrt()
+    rate, least = _unbiased(steps[0], beta1, beta2, **options)
     for p, g, m, v in zip(parameters, gradients, means, squares, strict=True):
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).add_((1 - beta2) * g * g)
-        p.sub_(rows(lr * unbias2 / unbias1, p) * m / (v.sqrt() + rows(eps * unbias2, p)))
+        p.sub_(rows(rate, p) * m / (v.sqrt() + rows(least, p)))
+
+
+def adam_step_together(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    _: Sequence[Tensor],
+    steps: Sequence[Tensor],
+    *,
+    beta1: float,
+    beta2: float,
+    **options: Any,
+) -> None:
+    """`adam_step`, every operation of which is one for all parameters."""
+    rate, least = _unbiased(steps[0], beta1, beta2, **options)
+    torch._foreach_lerp_(means, gradients, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+    below = torch._foreach_add(torch._foreach_sqrt(squares), [rows(least, p) for p in parameters])
+    above = torch._foreach_mul(means, [rows(rate, p) for p in parameters])
+    torch._foreach_sub_(parameters, torch._foreach_div(above, below))
+
+
+def _unbiased(
+    step: Tensor, beta1: float, beta2: float, *, lr: float | Tensor, eps: float, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """Return ``lr √(1 − β₂ᵗ) / (1 − β₁ᵗ)`` and ``ε √(1 − β₂ᵗ)``.
+
+    The powers are written with `exp`, which keeps a compiler from computing them anew for every parameter.
+    """
+    step = step.double()
+    unbias1 = 1 - torch.exp(step * math.log(beta1))
+    unbias2 = (1 - torch.exp(step * math.log(beta2))).sqrt()
+    return lr * unbias2 / unbias1, eps * unbias2
 
 
 def _add_to_each(tensors: Sequence[Tensor], value: float) -> None:
@@ -162,7 +236,7 @@ def _add_product(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.matmul(x, weight) + bias
 
 
-WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
+ONE_BY_ONE: WrittenOut = {
     aten._fused_adam_.default: adam_step,
     aten._fused_adam_.tensor_lr: adam_step,
     aten._foreach_add_.Scalar: _add_to_each,
@@ -170,3 +244,11 @@ WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     aten.addmm.default: _add_product,
     aten.baddbmm.default: _add_product,
 }
+"""For a CPU: what is done to each parameter is merged with what made its gradient."""
+TOGETHER: WrittenOut = {
+    aten._fused_adam_.default: adam_step_together,
+    aten._fused_adam_.tensor_lr: adam_step_together,
+    aten.addmm.default: _add_product,
+    aten.baddbmm.default: _add_product,
+}
+"""For a GPU: what is done to many parameters is launched once."""

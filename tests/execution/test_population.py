@@ -9,6 +9,7 @@ import torch
 
 from balrl.agents import Agent
 from balrl.errors import UserError
+from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates
 from balrl.replay import MixedReplay, ReplayBuffer
@@ -144,7 +145,7 @@ def test_a_population_s_update_compiles(name: str) -> None:
     written, compiled = ([make(name, seed) for seed in range(2)] for _ in range(2))
     shared = logged(written[0])
     one, other = Population(written, [[shared]] * 2), Population(compiled, [[shared]] * 2)
-    updates = CompiledUpdates(other, backend="aot_eager")
+    updates = CompiledUpdates(other, Compiler(other, backend="aot_eager"))
     for _ in range(10):
         one.batched(update_of(written[0], shared))()
     updates.run(other.batched(update_of(compiled[0], shared)), "offline", 10)

@@ -234,7 +234,7 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if recorded is not None:
         recorded.before(func, host_args, host_options)
     own = name in RANDOM and not isinstance(kwargs.get("generator"), torch._C.Generator)
-    with _devices_generator() if own else contextlib.nullcontext():
+    with _unrecorded(), _devices_generator() if own else contextlib.nullcontext():
         out = func(*host_args, **host_options)
     if recorded is not None:
         recorded.after(func, host_args, host_options, out)
@@ -303,8 +303,20 @@ def _devices_generator() -> Iterator[None]:
         torch.set_rng_state(host)
 
 
+def _recording() -> bool:
+    """Whether operations are recorded by `make_fx`."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def _unrecorded() -> contextlib.AbstractContextManager[Any]:
+    """What is computed on the host is no part of a record."""
+    return _disable_current_modes() if _recording() else contextlib.nullcontext()
+
+
 class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _recording() and any(isinstance(x, Cuda) for x in _tensors((args, kwargs))):
+            return func(*args, **(kwargs or {}))  # to the record first, then to the tensors
         return dispatch(func, args, kwargs or {})
 
 
@@ -470,5 +482,8 @@ def install() -> None:
     load, save = files.load_file, files.save_file
     files.load_file = lambda name, device="cpu": {k: v.to(device) for k, v in load(name).items()}
     files.save_file = lambda tensors, *a, **k: save({n: v.cpu() for n, v in tensors.items()}, *a, **k)
+    from torch.fx.experimental import proxy_tensor
+
+    proxy_tensor.HANDLED_TYPES = (*proxy_tensor.HANDLED_TYPES, Cuda)  # type: ignore[assignment]
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # ``.data =`` would lose the subclass
     _Mode().__enter__()

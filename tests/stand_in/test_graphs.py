@@ -11,8 +11,9 @@ from balrl.agents import IQL, PPO, Agent
 from balrl.agents.hyperparameters import IQLConfig, PPOConfig
 from balrl.batch import TRANSITION, Batch
 from balrl.execution import updates as execution
+from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
-from balrl.execution.updates import EagerUpdates, GraphUpdates, choose_updates
+from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from tests.agents.test_all import AGENTS, REPLAYING
@@ -70,6 +71,24 @@ def test_a_captured_update_is_the_written_one(name: str, device: str) -> None:
             runs.run(update_of(agent, buffer, 2), "online")
     assert_same(written, captured, tolerance=0)
     assert all(len(graph.graph) > 10 for graph in graphs._graphs.values())
+
+
+@pytest.mark.parametrize("name", REPLAYING)
+def test_a_captured_record_is_the_written_update(name: str) -> None:
+    """Recorded for a GPU, as a compiler gets it, and captured: the same to rounding, in fewer operations."""
+    written, captured = build(name), build(name)
+    recorded = CompiledUpdates(captured, Compiler(captured, pytest.fail, backend="eager"))
+    recorded.compiler.notice = lambda line: None if line.startswith("compiling") else pytest.fail(line)
+    for agent, runs in ((written, EagerUpdates()), (captured, GraphUpdates(captured, pytest.fail, recorded))):
+        buffer = filled(agent)
+        runs.run(update_of(agent, buffer), "offline", 7)
+        agent.set_phase("online", 50)
+        for extra in range(3):
+            torch.manual_seed(extra)
+            buffer.add(random_batch(5))
+            runs.run(update_of(agent, buffer, 2), "online")
+    assert_same(written, captured, tolerance=1e-5)
+    assert not recorded.compiler.failed
 
 
 @pytest.mark.parametrize("name", REPLAYING)

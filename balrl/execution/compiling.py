@@ -1,0 +1,125 @@
+"""An update compiled into one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from balrl.agent import Metrics
+from balrl.execution.tracing import Traced, Update, trace
+
+INDUCTOR: Mapping[str, Mapping[str, Any]] = {"cpu": {"cpp_wrapper": True}, "cuda": {"split_reductions": False}}
+"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split."""
+
+
+class Updatable(Protocol):
+    """What running updates needs: an agent has it, and so has a population of them."""
+
+    device: torch.device
+    phase_updates: int
+
+    @property
+    def variant(self) -> tuple[Hashable, ...]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> Any: ...
+    def optimizer_state(self) -> dict[str, Tensor]: ...
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Compiled(NamedTuple):
+    """A compiled update.
+
+    Attributes:
+        function: takes the inputs of `traced`, changes them in place and returns the values of its metrics.
+        traced: what was compiled.
+        updates: by how much one call advances the agent's `phase_updates`.
+    """
+
+    function: Callable[..., tuple[Tensor, ...]]
+    traced: Traced
+    updates: int
+
+    def __call__(self) -> Metrics:
+        """Make the update, but for `phase_updates`."""
+        with torch.no_grad():
+            values = self.function(*self.traced.inputs)
+        return dict(zip(self.traced.metrics, values, strict=True))
+
+
+class Compiler:
+    """Compiles each kind of an agent's updates the first time that it is asked for.
+
+    Where that fails, for want of a compiler say, there is none, and `notice` hears why, once.
+
+    Args:
+        agent: whose updates they are.
+        notice: told what a person should know.
+        backend: of `torch.compile`.
+        working: entered with ``"compiling"`` for as long as that takes.
+    """
+
+    def __init__(
+        self,
+        agent: Updatable,
+        notice: Callable[[str], None] = lambda _: None,
+        backend: str = "inductor",
+        working: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.agent, self.notice, self.backend, self.working = agent, notice, backend, working
+        self.failed = False
+        self._compiled: dict[Hashable, Compiled] = {}
+
+    def compiled(self, update: Update, name: str) -> Compiled | None:
+        """Return the function for the agent as it is now; None once compiling has failed."""
+        key = (name, self.agent.variant)
+        if not self.failed and key not in self._compiled:
+            try:
+                with self.working("compiling"):
+                    self._compiled[key] = self._compile(update)
+            except Exception as error:  # a compiler's troubles are many; the update itself works without one
+                self.failed = True
+                self.notice(f"updates run uncompiled: {first_line(error)}")
+        return None if self.failed else self._compiled[key]
+
+    def _compile(self, update: Update) -> Compiled:
+        if not self._compiled:
+            self.notice("compiling the updates; the first time takes about half a minute (--compile off: none of it)")
+        kind = self.agent.device.type
+        with Restored(self.agent) as before:
+            traced = trace(update, kind)
+            updates = self.agent.phase_updates - before
+        for known in self._compiled.values():  # most of a balance model's "every n updates" are alike
+            if known.traced.is_same(traced):
+                return known._replace(updates=updates)
+        with torch._inductor.config.patch(**INDUCTOR[kind]):
+            function = torch._dynamo.lookup_backend(self.backend)(traced.graph, traced.inputs)
+            with Restored(self.agent), torch.no_grad():
+                function(*traced.inputs)  # some of it is compiled when it is called first
+        return Compiled(function, traced, updates)
+
+
+class Restored:
+    """Puts an agent's state back at the end of a block; gives `phase_updates` as it was at the beginning."""
+
+    def __init__(self, agent: Updatable) -> None:
+        self.agent = agent
+
+    def __enter__(self) -> int:
+        agent = self.agent
+        self._kept = [{k: v.clone() for k, v in s.items()} for s in (agent.state_dict(), agent.optimizer_state())]
+        self._updates = agent.phase_updates
+        return self._updates
+
+    def __exit__(self, *_: object) -> None:
+        self.agent.load_state_dict(self._kept[0])
+        self.agent.load_optimizer_state(self._kept[1])
+        self.agent.phase_updates = self._updates
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
