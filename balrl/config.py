@@ -228,6 +228,10 @@ class TrackingConfig(Config):
     log_every: int = Field(500, ge=1, description="updates or environment steps between records")
 
 
+Precision = Literal["float32", "tf32", "bf16-mixed"]
+"""Of matrix products."""
+
+
 class RunConfig(Config):
     """Everything about a run but its agent."""
 
@@ -257,6 +261,11 @@ class RunConfig(Config):
         "auto",
         description="run updates as one graph on a GPU, compiled into one function on a CPU; auto leaves runs below "
         "20,000 updates on a CPU as they are",
+    )
+    precision: Precision = Field(
+        "float32",
+        description="of the matrix products in updates; bf16-mixed where the CPU (AVX-512 BF16, AMX) or GPU has it, "
+        "tf32 on NVIDIA GPUs; weights, norms, losses and optimisers stay float32",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")
 

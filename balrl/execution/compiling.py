@@ -60,6 +60,7 @@ class Compiler:
         notice: told what a person should know.
         backend: of `torch.compile`.
         working: entered with ``"compiling"`` for as long as that takes.
+        bf16: cast the operands of matrix products to bfloat16.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Compiler:
         notice: Callable[[str], None] = lambda _: None,
         backend: str = "inductor",
         working: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+        bf16: bool = False,
     ) -> None:
-        self.agent, self.notice, self.backend, self.working = agent, notice, backend, working
+        self.agent, self.notice, self.backend, self.working, self.bf16 = agent, notice, backend, working, bf16
         self.failed = False
         self._compiled: dict[Hashable, Compiled] = {}
 
@@ -90,7 +92,7 @@ class Compiler:
             self.notice("compiling the updates; the first time takes about half a minute (--compile off: none of it)")
         kind = self.agent.device.type
         with Restored(self.agent) as before:
-            traced = trace(update, kind)
+            traced = trace(update, kind, self.bf16)
             updates = self.agent.phase_updates - before
         for known in self._compiled.values():  # most of a balance model's "every n updates" are alike
             if known.traced.is_same(traced):

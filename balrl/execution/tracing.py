@@ -41,7 +41,7 @@ class Traced(NamedTuple):
         )
 
 
-def trace(update: Update, device: str = "cpu") -> Traced:
+def trace(update: Update, device: str = "cpu", bf16: bool = False) -> Traced:
     """Record what one call of `update` does to its tensors. The call is made: whoever asks puts the state back.
 
     Python is gone from the record: a branch that was taken is taken for ever, and so is the value of every number. What
@@ -50,6 +50,7 @@ def trace(update: Update, device: str = "cpu") -> Traced:
     Args:
         update: what is recorded.
         device: the type of device that the graph is for.
+        bf16: cast the operands of matrix products to bfloat16, and the results back.
 
     Raises:
         RuntimeError: when the update asks the host for a tensor's value.
@@ -63,7 +64,8 @@ def trace(update: Update, device: str = "cpu") -> Traced:
         names.extend(metrics)
         return tuple(metrics.values())
 
-    graph = make_fx(record, decomposition_table=ONE_BY_ONE if device == "cpu" else TOGETHER)()
+    table = {**(ONE_BY_ONE if device == "cpu" else TOGETHER), **(IN_BF16 if bf16 else {})}
+    graph = make_fx(record, decomposition_table=table)()
     inputs = _lift_constants(graph)
     _count_at_the_end(graph)
     _draw_at_once(graph, inputs[0].device if device != "cpu" else None)
@@ -155,7 +157,7 @@ def _draw_at_once(traced: fx.GraphModule, spelled_out_on: torch.device | None) -
             with graph.inserting_before(node):
                 part = graph.call_function(aten.slice.Tensor, (words, -1, start - first, end - first))
             node.replace_all_uses_with(part)
-            where = node.args[1]
+            where = node.all_input_nodes[1]
             graph.erase_node(node)
             if not where.users and where.op != "placeholder":
                 graph.erase_node(where)
@@ -187,12 +189,12 @@ def adam_step(
 
 
 def adam_step_together(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
-    _: Sequence[Tensor],
-    steps: Sequence[Tensor],
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    _: list[Tensor],
+    steps: list[Tensor],
     *,
     beta1: float,
     beta2: float,
@@ -236,6 +238,17 @@ def _add_product(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.matmul(x, weight) + bias
 
 
+def _in_bf16(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the product of operands that are cast, its result cast back."""
+
+    def cast(x: Tensor, y: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            return NotImplemented  # what is cast already
+        return product(x.bfloat16(), y.bfloat16()).float()
+
+    return cast
+
+
 ONE_BY_ONE: WrittenOut = {
     aten._fused_adam_.default: adam_step,
     aten._fused_adam_.tensor_lr: adam_step,
@@ -252,3 +265,8 @@ TOGETHER: WrittenOut = {
     aten.baddbmm.default: _add_product,
 }
 """For a GPU: what is done to many parameters is launched once."""
+IN_BF16: WrittenOut = {
+    aten.mm.default: _in_bf16(torch.mm),
+    aten.bmm.default: _in_bf16(torch.bmm),
+}
+"""For GPUs, which round to bfloat16 nowhere by themselves."""

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 
 from balrl.agent import Metrics
+from balrl.config import Precision
 from balrl.execution.compiling import Compiler, Restored, Updatable, first_line
+from balrl.execution.precision import check_precision, products_in
 from balrl.execution.tracing import Update
 
 WORTH_COMPILING = 20_000
@@ -146,16 +148,43 @@ class GraphUpdates:
         return _Graph(graph, metrics, updates)
 
 
+class PreciseUpdates:
+    """Runs updates with matrix products in one precision, whatever the rest of the process computes in.
+
+    Args:
+        inner: runs them.
+        precision: of the products.
+        device: of the agent.
+    """
+
+    def __init__(self, inner: Updates, precision: Precision, device: torch.device) -> None:
+        self.inner, self.precision, self.device = inner, precision, device
+        self.block = inner.block
+
+    def run(self, update: Update, name: str, count: int = 1) -> Metrics:
+        with products_in(self.precision, self.device):
+            return self.inner.run(update, name, count)
+
+
 def choose_updates(
     mode: Literal["auto", "on", "off"],
     agent: Updatable,
     planned: float,
     notice: Callable[[str], None],
     working: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    precision: Precision = "float32",
 ) -> Updates:
-    """Return the fastest way to run updates on the agent's device; ``auto`` leaves short runs uncompiled."""
-    if mode == "off":
-        return EagerUpdates()
-    worth = mode == "on" or planned >= WORTH_COMPILING
-    inner: Updates = CompiledUpdates(agent, Compiler(agent, notice, working=working)) if worth else EagerUpdates()
-    return GraphUpdates(agent, notice, inner) if agent.device.type == "cuda" else inner
+    """Return the fastest way to run updates on the agent's device; ``auto`` leaves short runs uncompiled.
+
+    Raises:
+        UserError: where the device cannot compute in that precision.
+    """
+    device = agent.device
+    check_precision(precision, device, mode != "off")
+    cast = precision == "bf16-mixed" and device.type == "cuda"
+    updates: Updates = EagerUpdates()
+    if mode == "on" or cast or (mode == "auto" and planned >= WORTH_COMPILING):
+        updates = CompiledUpdates(agent, Compiler(agent, notice, working=working, bf16=cast))
+    if mode != "off" and device.type == "cuda":
+        updates = GraphUpdates(agent, notice, updates)
+    return PreciseUpdates(updates, precision, device)

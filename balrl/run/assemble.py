@@ -79,7 +79,9 @@ def assemble(
     eval_env, evaluate = _evaluation(config, agent)
     return Components(
         agent=agent,
-        updates=choose_updates(config.compile, agent, config.planned_updates, display.notice, display.working),
+        updates=choose_updates(
+            config.compile, agent, config.planned_updates, display.notice, display.working, config.precision
+        ),
         interaction=interaction,
         offline=offline,
         sampler=sampler,

@@ -154,7 +154,9 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
     runs = [trainer.components for trainer in trainers.values()]
     population = Population([run.agent for run in runs], [run.replays for run in runs])
     config = next(iter(trainers.values())).config
-    updates = choose_updates(config.compile, population, config.planned_updates, display.notice, display.working)
+    updates = choose_updates(
+        config.compile, population, config.planned_updates, display.notice, display.working, config.precision
+    )
     workers: dict[str, Worker[RunResult]] = {}
     for name, trainer in trainers.items():
         workers[name] = Worker(partial(work, trainer))

@@ -47,6 +47,7 @@ def write_summary(
         "dataset_fingerprint": fingerprint,
         "agent": config["agent"]["name"],
         "seed": config["seed"],
+        "precision": config["precision"],
         "updates": state.updates,
         "env_steps": state.env_steps,
         "warmup_steps": state.warmup_steps,

@@ -99,3 +99,25 @@ def test_adam_for_all_parameters_at_once_is_adam_for_each(members: tuple[int, ..
     for one, other, before in zip(*found, [*made[0], *made[2], *made[3]], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)
         assert not torch.equal(one, before)
+
+
+def test_products_are_cast_in_the_graph_of_a_gpu() -> None:
+    torch.manual_seed(0)
+    x, w, b = torch.randn(8, 32), torch.randn(32, 16, requires_grad=True), torch.randn(16)
+    members = torch.randn(3, 16, 4)
+
+    def update() -> Metrics:
+        hidden = torch.addmm(b, x, w).relu()
+        q = torch.bmm(hidden.expand(3, -1, -1), members)
+        [slope] = torch.autograd.grad(q.square().mean(), [w])
+        return {"q": q.detach(), "slope": slope}
+
+    expected = update()
+    traced = trace(update, "cuda", bf16=True)
+    values = dict(zip(traced.metrics, traced.graph(*traced.inputs), strict=True))
+    kinds = {str(n.target) for n in traced.graph.graph.nodes}
+    assert {"aten.mm.default", "aten.bmm.default", "aten._to_copy.default"} <= kinds
+    for name, value in expected.items():
+        assert values[name].dtype == torch.float32
+        difference = (values[name] - value).norm() / value.norm()
+        assert 1e-4 < difference < 2e-2

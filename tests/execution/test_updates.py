@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics
 from balrl.agents import Agent
-from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
+from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, PreciseUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
 from tests.agents.test_all import AGENTS, REPLAYING
@@ -108,7 +110,27 @@ def test_the_guard_against_the_host_works() -> None:
 
 def test_choice() -> None:
     agent = build("iql")
-    assert isinstance(choose_updates("auto", agent, 19_999, print), EagerUpdates)
-    assert isinstance(choose_updates("auto", agent, 20_000, print), CompiledUpdates)
-    assert isinstance(choose_updates("on", agent, 1, print), CompiledUpdates)
-    assert isinstance(choose_updates("off", agent, 1e9, print), EagerUpdates)
+
+    def chosen(mode: Any, planned: float) -> object:
+        return choose_updates(mode, agent, planned, print).inner
+
+    assert isinstance(chosen("auto", 19_999), EagerUpdates)
+    assert isinstance(chosen("auto", 20_000), CompiledUpdates)
+    assert isinstance(chosen("on", 1), CompiledUpdates)
+    assert isinstance(chosen("off", 1e9), EagerUpdates)
+
+
+def test_updates_have_a_precision_of_their_own() -> None:
+    """Their products are computed in it, whatever the process has set, which is put back."""
+    agent, seen = build("iql"), []
+    inner = SimpleNamespace(block=7, run=lambda *_: seen.append(torch.get_float32_matmul_precision()) or {})
+    torch.set_float32_matmul_precision("high")
+    try:
+        for precision in ("float32", "bf16-mixed"):
+            updates = PreciseUpdates(inner, precision, agent.device)  # type: ignore[arg-type]
+            assert updates.block == 7
+            updates.run(dict, "update")
+        assert seen == ["highest", "medium"]
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
