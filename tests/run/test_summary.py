@@ -13,7 +13,7 @@ import torch
 from balrl.run.state import RunState
 from balrl.run.summary import git_commit, versions, write_summary
 
-CONFIG = {"env": "E-v0", "dataset": None, "agent": {"name": "iql"}, "seed": 3}
+CONFIG = {"env": "E-v0", "dataset": None, "agent": {"name": "iql"}, "seed": 3, "precision": "float32"}
 
 
 def evaluation(step: int, score: float, env_steps: int = 0) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def test_best_is_the_highest_finite_score_and_final_the_last(tmp_path: Path) -> 
     assert "returns" not in summary["final"]
     written = json.loads((tmp_path / "summary.json").read_text())
     assert (written["best"], written["agent"], written["seed"]) == (summary["best"], "iql", 3)
+    assert written["precision"] == "float32"
 
 
 def test_a_run_that_never_evaluated_has_a_summary_too(tmp_path: Path) -> None:
