@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -14,8 +14,10 @@ import torch
 from balrl.agent import Metrics
 from balrl.agents.hyperparameters import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
-from balrl.config import AgentConfig
-from balrl.execution.updates import EagerUpdates, Updates, choose_updates
+from balrl.config import AgentConfig, Precision
+from balrl.execution.precision import products_in
+from balrl.execution.products import MACHINE, Shape
+from balrl.execution.updates import Updates, choose_updates
 from balrl.replay import ReplayBuffer
 from balrl.run.registry import make_agent
 
@@ -50,9 +52,12 @@ class Subject:
         kind: one of `KINDS`.
         mode: ``off`` runs updates as they are written, ``on`` the fastest way that there is.
         device: of agent and replay.
+        precision: of the matrix products.
     """
 
-    def __init__(self, kind: str, mode: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, kind: str, mode: str, device: torch.device | str = "cpu", precision: Precision = "float32"
+    ) -> None:
         torch.manual_seed(0)
         self.kind = KINDS[kind]
         spaces = (gym.spaces.Box(-np.inf, np.inf, (OBSERVATION_DIM,)), gym.spaces.Box(-1, 1, (ACTION_DIM,)))
@@ -61,9 +66,8 @@ class Subject:
         self.replay = ReplayBuffer(ROWS, OBSERVATION_DIM, ACTION_DIM, device)
         self.replay.add(_transitions())
         self.notices: list[str] = []
-        self.updates: Updates = (
-            EagerUpdates() if mode == "off" else choose_updates("on", self.agent, ROWS, self.notices.append)
-        )
+        how: Literal["off", "on"] = "off" if mode == "off" else "on"
+        self.updates: Updates = choose_updates(how, self.agent, ROWS, self.notices.append, precision=precision)
 
     def run(self, count: int) -> None:
         """Make so many updates (calls of `update_utd`)."""
@@ -85,17 +89,23 @@ class Subject:
 class Floor:
     """Matrix products of 256³, the size that these networks are made of; `run(count)` makes so many times `at_once`.
 
-    One after another on a CPU; on a GPU many at once, where single ones would measure how fast they can be launched.
+    One after another on a CPU, by its fastest library; on a GPU many at once, where single ones would measure how fast
+    they can be launched.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", precision: Precision = "float32") -> None:
+        self.device, self.precision = torch.device(device), precision
         self.at_once = 1 if torch.device(device).type == "cpu" else AT_ONCE
         shape = (self.at_once, PRODUCT, PRODUCT)
-        self.a, self.b, self.out = (torch.randn(shape, device=device).squeeze(0) for _ in range(3))
+        a, b, out = (torch.randn(shape, device=device).squeeze(0) for _ in range(3))
+        self._product: Callable[[], Any] = lambda: torch.matmul(a, b, out=out)
+        if self.at_once == 1 and precision == "float32" and MACHINE.of(Shape(PRODUCT, PRODUCT, PRODUCT)).onednn_wins:
+            self._product = lambda: torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
 
     def run(self, count: int) -> None:
-        for _ in range(count):
-            torch.matmul(self.a, self.b, out=self.out)
+        with products_in(self.precision, self.device):
+            for _ in range(count):
+                self._product()
 
     def flops(self) -> int:
         """Return the floating-point operations of one time."""
@@ -116,7 +126,11 @@ class Line(NamedTuple):
 
 
 def bench_updates(
-    kinds: Sequence[str], device: torch.device | str = "cpu", seconds: float = 1.0, rounds: int = 5
+    kinds: Sequence[str],
+    device: torch.device | str = "cpu",
+    seconds: float = 1.0,
+    rounds: int = 5,
+    precision: Precision = "float32",
 ) -> Iterator[Line]:
     """Time updates as written, at their fastest, and the floor, in turns; yield a line for each kind.
 
@@ -125,9 +139,11 @@ def bench_updates(
         device: where.
         seconds: of each turn.
         rounds: turns of each; medians are reported.
+        precision: of the matrix products, the floor's among them.
     """
     for kind in kinds:
-        written, fastest, floor = Subject(kind, "off", device), Subject(kind, "on", device), Floor(device)
+        written, fastest = (Subject(kind, mode, device, precision) for mode in ("off", "on"))
+        floor = Floor(device, precision)
         start = time.perf_counter()
         fastest.run(1)
         _synchronize(device)

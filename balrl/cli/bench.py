@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from balrl.cli.arguments import duration, positive
+from balrl.config import Precision
 from balrl.errors import UserError, did_you_mean
 
 
@@ -20,6 +21,9 @@ def add_bench_verbs(verbs: Any) -> None:
     update.add_argument("--rounds", type=positive, default=5, help="turns of each; default: 5")
     update.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
     update.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    update.add_argument(
+        "--precision", default="float32", choices=get_args(Precision), help="of matrix products; default: float32"
+    )
     update.set_defaults(run=_update)
     envs = bench.add_parser("envs", help="environment steps per second, alone and with a policy")
     envs.add_argument("envs", nargs="*", metavar="ENV", help="Gymnasium ids; default: balrl's own that can run here")
@@ -36,6 +40,7 @@ def _update(options: argparse.Namespace, _: list[str]) -> None:
     from rich.table import Table
 
     from balrl.bench.updates import KINDS, bench_updates
+    from balrl.execution.products import MACHINE
     from balrl.run.registry import resolve_device
 
     for kind in options.kinds:
@@ -48,7 +53,8 @@ def _update(options: argparse.Namespace, _: list[str]) -> None:
     table = Table("update", "as written", "fastest", "spread", "ratio", "of floor", "first call")
     notices = []
     with console.status("compiling and measuring") as status:
-        for line in bench_updates(options.kinds or list(KINDS), device, options.seconds, options.rounds):
+        kinds = options.kinds or list(KINDS)
+        for line in bench_updates(kinds, device, options.seconds, options.rounds, options.precision):
             status.update(f"measured {line.kind}")
             table.add_row(
                 line.kind,
@@ -62,9 +68,16 @@ def _update(options: argparse.Namespace, _: list[str]) -> None:
             notices += [n for n in line.notices if n.startswith("updates run")]
     console.print(table)
     console.print(
-        f"{_where(device)}, torch {torch.__version__}; batch 256, 17 observations, 6 actions, 2 hidden layers of 256"
+        f"{_where(device)}, {options.precision}; batch 256, 17 observations, 6 actions, 2 hidden layers of 256"
     )
     console.print("redq-10: 10 critics, 4 critic updates and one of the policy count as one; floor: 256³ products")
+    if MACHINE.rates:
+        products = Table("product", "MKL", "oneDNN", "compiled updates take")
+        for shape, rates in MACHINE.rates.items():
+            taken = "oneDNN" if rates.onednn_wins else "MKL"
+            products.add_row(str(shape), f"{rates.mkl / 1e9:.0f}", f"{rates.onednn / 1e9:.0f}", taken)
+        console.print(products)
+        console.print("billions of operations a second; ᵀ: lies transposed in memory")
     for notice in dict.fromkeys(notices):
         console.print(notice, style="yellow")
 

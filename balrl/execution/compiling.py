@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Metrics
+from balrl.execution.products import MACHINE, teach_the_compiler
 from balrl.execution.tracing import Traced, Update, trace
 
 INDUCTOR: Mapping[str, Mapping[str, Any]] = {"cpu": {"cpp_wrapper": True}, "cuda": {"split_reductions": False}}
@@ -92,11 +93,12 @@ class Compiler:
             self.notice("compiling the updates; the first time takes about half a minute (--compile off: none of it)")
         kind = self.agent.device.type
         with Restored(self.agent) as before:
-            traced = trace(update, kind, self.bf16)
+            traced = trace(update, kind, self.bf16, MACHINE.redirect if kind == "cpu" else None)
             updates = self.agent.phase_updates - before
         for known in self._compiled.values():  # most of a balance model's "every n updates" are alike
             if known.traced.is_same(traced):
                 return known._replace(updates=updates)
+        teach_the_compiler()
         with torch._inductor.config.patch(**INDUCTOR[kind]):
             function = torch._dynamo.lookup_backend(self.backend)(traced.graph, traced.inputs)
             with Restored(self.agent), torch.no_grad():

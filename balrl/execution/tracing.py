@@ -41,7 +41,9 @@ class Traced(NamedTuple):
         )
 
 
-def trace(update: Update, device: str = "cpu", bf16: bool = False) -> Traced:
+def trace(
+    update: Update, device: str = "cpu", bf16: bool = False, products: Callable[[fx.GraphModule], None] | None = None
+) -> Traced:
     """Record what one call of `update` does to its tensors. The call is made: whoever asks puts the state back.
 
     Python is gone from the record: a branch that was taken is taken for ever, and so is the value of every number. What
@@ -51,6 +53,7 @@ def trace(update: Update, device: str = "cpu", bf16: bool = False) -> Traced:
         update: what is recorded.
         device: the type of device that the graph is for.
         bf16: cast the operands of matrix products to bfloat16, and the results back.
+        products: changes the graph's matrix products.
 
     Raises:
         RuntimeError: when the update asks the host for a tensor's value.
@@ -66,6 +69,8 @@ def trace(update: Update, device: str = "cpu", bf16: bool = False) -> Traced:
 
     table = {**(ONE_BY_ONE if device == "cpu" else TOGETHER), **(IN_BF16 if bf16 else {})}
     graph = make_fx(record, decomposition_table=table)()
+    if products is not None:
+        products(graph)  # before the shapes that were seen are forgotten
     inputs = _lift_constants(graph)
     _count_at_the_end(graph)
     _draw_at_once(graph, inputs[0].device if device != "cpu" else None)

@@ -44,7 +44,7 @@ def test_what_is_slow_is_not_asked_for_at_length() -> None:
 
 
 def test_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.bench.updates.choose_updates", lambda *_: EagerUpdates())
+    monkeypatch.setattr("balrl.bench.updates.choose_updates", lambda *_, **__: EagerUpdates())
     [line] = bench_updates(["iql"], seconds=0.05, rounds=1)
     assert line.written > 1
     assert line.low <= line.fastest <= line.high

@@ -9,7 +9,7 @@ from balrl.execution.updates import EagerUpdates
 
 
 def test_updates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("balrl.bench.updates.choose_updates", lambda *_: EagerUpdates())
+    monkeypatch.setattr("balrl.bench.updates.choose_updates", lambda *_, **__: EagerUpdates())
     assert main(["bench", "update", "iql", "--seconds", "0.05", "--rounds", "1"]) == 0
     assert "iql" in capsys.readouterr().out
     assert main(["bench", "update", "iqll"]) == 2
