@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, get_args
 
 from balrl.cli.arguments import duration, positive
@@ -32,6 +33,11 @@ def add_bench_verbs(verbs: Any) -> None:
     envs.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
     envs.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     envs.set_defaults(run=_envs)
+    gpu = bench.add_parser("gpu", help="whether a GPU does what the CPU does, and how fast; 20 minutes, resumable")
+    gpu.add_argument("--device", default="auto", help="cuda, cuda:1, …; on a CPU the checks are small")
+    gpu.add_argument("--out", type=Path, default=Path("runs/gpu/results.json"), help="results; what it has is kept")
+    gpu.add_argument("--page", type=Path, help="also write them as a page in Markdown")
+    gpu.set_defaults(run=_gpu)
 
 
 def _update(options: argparse.Namespace, _: list[str]) -> None:
@@ -106,6 +112,31 @@ def _envs(options: argparse.Namespace, _: list[str]) -> None:
     console.print(f"{_where(device)}; steps of all worlds together, random actions or a policy's")
     if "balrl/Hopper-v5" not in default:
         console.print("MuJoCo tasks on the device need: pip install 'balrl[warp]'", style="yellow")
+
+
+def _gpu(options: argparse.Namespace, _: list[str]) -> None:
+    from rich.console import Console
+
+    from balrl.bench.gpu import SMALL, WHOLE, page, run_checks
+    from balrl.run.registry import resolve_device
+
+    console = Console()
+    device = resolve_device(options.device)
+    if device.type == "cpu":
+        console.print("no GPU here: a small run on the CPU, which shows that the command works", style="yellow")
+    with console.status("beginning") as status:
+
+        def say(check: str) -> None:
+            status.update(check)
+            console.print(f"  {check}", style="dim")
+
+        found = run_checks(device, SMALL if device.type == "cpu" else WHOLE, options.out, say)
+    text = page(found)
+    console.print(text, markup=False, soft_wrap=True)
+    console.print(f"results: {options.out}")
+    if options.page:
+        options.page.write_text(text, encoding="utf-8")
+        console.print(f"page: {options.page}")
 
 
 def _where(device: Any) -> str:
