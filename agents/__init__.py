@@ -12,10 +12,12 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.bc import BC as BC
     from balrl.agents.calql import CalQL as CalQL
     from balrl.agents.cql import CQL as CQL
+    from balrl.agents.fastsac import FastSAC as FastSAC
     from balrl.agents.hyperparameters import (
         BCConfig as BCConfig,
         CalQLConfig as CalQLConfig,
         CQLConfig as CQLConfig,
+        FastSACConfig as FastSACConfig,
         FixedBalance as FixedBalance,
         IQLConfig as IQLConfig,
         PPOConfig as PPOConfig,

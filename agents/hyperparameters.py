@@ -120,6 +120,7 @@ class SoftActorCriticConfig(AgentConfig):
     policy_q: Literal["minimum", "mean"] = Field("minimum", description="of the members, in the policy loss")
     layer_norm: bool = Field(False, description="layer normalisation in the critics")
     policy_layer_norm: bool = Field(False, description="and in the policy")
+    activation: Literal["relu", "silu"] = Field("relu", description="of the hidden layers")
     backup_entropy: bool = Field(True, description="subtract the entropy term from the target")
     policy_batch: Literal["all", "last"] = Field(
         "all",
@@ -157,6 +158,34 @@ class SACConfig(SoftActorCriticConfig):
     """Soft actor-critic; with an ensemble and a subset REDQ, with retained data RLPD, from a checkpoint WSRL."""
 
     name: Literal["sac"] = "sac"
+
+
+class FastSACConfig(SoftActorCriticConfig):
+    """Soft actor-critic for thousands of worlds, with distributional critics."""
+
+    name: Literal["fastsac"] = "fastsac"
+    atoms: int = Field(101, ge=2, description="returns that a critic tells apart, evenly spaced")
+    value_range: Range = Field(
+        (-20.0, 20.0), description="the smallest and the largest of them; the task's discounted returns should fit in"
+    )
+    normalize_observations: bool = Field(True, description="standardise with running statistics")
+    discount: float = Field(0.97, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.125, description="share of the new critics in the target critics")
+    hidden: Widths = Field((512, 256, 128), description="hidden layers of the policy")
+    critic_hidden: Widths | None = Field((768, 384, 192), description="of the critics; null: as the policy's")
+    policy_q: Literal["minimum", "mean"] = Field("mean", description="of the members, in the policy loss")
+    layer_norm: bool = Field(True, description="layer normalisation in the critics")
+    policy_layer_norm: bool = Field(True, description="and in the policy")
+    activation: Literal["relu", "silu"] = Field("silu", description="of the hidden layers")
+    initial_temperature: float = Field(0.001, gt=0, description="before it is learned")
+    target_entropy_per_dimension: float = Field(0.0, description="in nats per action dimension")
+    log_std_range: Range = Field((-5.0, 0.0), description="of the policy's log standard deviation")
+
+    @model_validator(mode="after")
+    def _every_critic_has_its_own_target(self) -> Self:
+        if self.target_subset is not None:
+            raise ValueError("each critic projects a target of its own here: leave target_subset out")
+        return self
 
 
 class CQLConfig(SoftActorCriticConfig):

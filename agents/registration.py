@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
 
 from pydantic import Field
 
-from balrl.agents.hyperparameters import BCConfig, CalQLConfig, CQLConfig, IQLConfig, PPOConfig, SACConfig
+from balrl.agents.hyperparameters import (
+    BCConfig,
+    CalQLConfig,
+    CQLConfig,
+    FastSACConfig,
+    IQLConfig,
+    PPOConfig,
+    SACConfig,
+)
 from balrl.config import AgentConfig
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ OWN = (
     Registration(BCConfig, "balrl.agents.bc:BC"),
     Registration(IQLConfig, "balrl.agents.iql:IQL"),
     Registration(SACConfig, "balrl.agents.sac:SAC"),
+    Registration(FastSACConfig, "balrl.agents.fastsac:FastSAC"),
     Registration(CQLConfig, "balrl.agents.cql:CQL"),
     Registration(CalQLConfig, "balrl.agents.calql:CalQL"),
     Registration(PPOConfig, "balrl.agents.ppo:PPO"),

@@ -49,10 +49,10 @@ class SAC(Agent):
         )
         self.balance = make_balance(c.balance, observation_dim)
         gain = ORTHOGONAL_GAIN if c.last_hidden_gain is None else c.last_hidden_gain
-        widths = c.critic_hidden or c.hidden
-        self.critic = QEnsemble(observation_dim, action_dim, widths, c.critics, c.layer_norm, gain)
+        self.critic = self._make_critic(c, gain)
         own: dict[str, Any] = {} if c.policy == "gaussian" else {"state_dependent_std": c.state_dependent_std}
         own |= {"log_std_range": c.log_std_range, "layer_norm": c.policy_layer_norm, "last_gain": gain}
+        own |= {"activation": c.activation}
         input_dim = observation_dim + self.balance.embedding_dim
         self.policy = cast(StochasticPolicy, make_policy(c.policy, input_dim, action_dim, c.hidden, **own))
         self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
@@ -63,6 +63,10 @@ class SAC(Agent):
             "policy": adam(self.policy.parameters(), c.policy_learning_rate),
             "temperature": adam([self.log_temperature], c.temperature_learning_rate),
         }
+
+    def _make_critic(self, c: SoftActorCriticConfig, gain: float) -> QEnsemble:
+        dims = self.spaces.observation_dim, self.spaces.action_dim
+        return QEnsemble(*dims, c.critic_hidden or c.hidden, c.critics, c.layer_norm, gain, c.activation)
 
     def _update(self, batch: Batch) -> Metrics:
         return self._step(batch, 1)

@@ -7,7 +7,7 @@ Every parameter of an ensemble has a leading member axis (none for a single netw
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -73,16 +73,20 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(-2) + bias.unsqueeze(-2)
 
 
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu}
+
+
 class MLP(nn.Module):
-    """Hidden layers with ReLU: linear, optional layer norm, ReLU, optional dropout.
+    """Hidden layers: linear, optional layer norm, activation, optional dropout.
 
     Args:
         input_dim: width of the input.
         hidden: widths of the hidden layers, at least one.
         members: leading ensemble axes of every parameter; ``()`` for one network.
-        layer_norm: normalise each hidden layer before its ReLU.
+        layer_norm: normalise each hidden layer before its activation.
         dropout: probability in [0, 1), applied only where `forward` is given a stream of random numbers.
         last_gain: of the last layer's initial weights; √2 in all others.
+        activation: ``relu`` or ``silu``.
     """
 
     def __init__(
@@ -93,8 +97,10 @@ class MLP(nn.Module):
         layer_norm: bool = False,
         dropout: float = 0.0,
         last_gain: float = ORTHOGONAL_GAIN,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         widths = [input_dim, *hidden]
         gains = [ORTHOGONAL_GAIN] * (len(hidden) - 1) + [last_gain]
         self.layers = nn.ModuleList(
@@ -109,7 +115,7 @@ class MLP(nn.Module):
             x = layer(x, members)
             if self.norms is not None:
                 x = self.norms[index](x, members)
-            x = F.relu(x)
+            x = self.activation(x)
             if dropout is not None and self.dropout > 0:
                 kept = dropout.uniform(*x.shape) >= self.dropout
                 x = x * kept / (1 - self.dropout)
@@ -142,9 +148,12 @@ class QEnsemble(nn.Module):
         members: int = 2,
         layer_norm: bool = False,
         last_gain: float = ORTHOGONAL_GAIN,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.trunk = MLP(observation_dim + action_dim, hidden, (members,), layer_norm, last_gain=last_gain)
+        self.trunk = MLP(
+            observation_dim + action_dim, hidden, (members,), layer_norm, last_gain=last_gain, activation=activation
+        )
         self.head = ScalarHead(self.trunk.output_dim, (members,))
         self.members = members
 

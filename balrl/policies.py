@@ -97,9 +97,12 @@ class GaussianPolicy(StochasticPolicy):
         dropout: float = 0.0,
         layer_norm: bool = False,
         last_gain: float = ORTHOGONAL_GAIN,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
+        self.trunk = MLP(
+            input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain, activation=activation
+        )
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
         self.log_std_range = log_std_range
@@ -139,9 +142,12 @@ class TanhGaussianPolicy(StochasticPolicy):
         layer_norm: bool = False,
         state_dependent_std: bool = True,
         last_gain: float = ORTHOGONAL_GAIN,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
+        self.trunk = MLP(
+            input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain, activation=activation
+        )
         self.mean = Linear(self.trunk.output_dim, action_dim)
         self.log_std = (
             Linear(self.trunk.output_dim, action_dim) if state_dependent_std else nn.Parameter(torch.zeros(action_dim))
@@ -183,9 +189,12 @@ class DeterministicPolicy(Policy):
         dropout: float = 0.0,
         layer_norm: bool = False,
         last_gain: float = ORTHOGONAL_GAIN,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.trunk = MLP(input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain)
+        self.trunk = MLP(
+            input_dim, hidden, layer_norm=layer_norm, dropout=dropout, last_gain=last_gain, activation=activation
+        )
         self.mean = Linear(self.trunk.output_dim, action_dim)
 
     def forward(self, x: Tensor, dropout: RandomStream | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """Learn HalfCheetah in many worlds at once, and see whether what was learned carries over to Gymnasium's simulator.
 
-    python scripts/study_worlds.py [--data DIR] [--full] [--jobs 2] [--out runs/worlds] [--parts SAC WSRL]
+    python scripts/study_worlds.py [--data DIR] [--full] [--jobs 2] [--out runs/worlds] [--parts SAC WSRL …]
 
 SAC from scratch needs nothing; WSRL needs DIR with halfcheetah-mixed-v5.hdf5. Protocol: scripts/study_worlds.yaml,
 small for a CPU, --full for a GPU. Interrupted runs are resumed. Policies from the end of each phase are evaluated in
@@ -29,7 +29,8 @@ ENGINES = {"worlds": "balrl/HalfCheetah-v5", "gymnasium": "HalfCheetah-v5"}
 
 def run(path: Path, settings: dict[str, Any], seed: int, data: Path | None) -> bool:
     """Train, or go on; return whether it is finished."""
-    given = {key: json.dumps(value) for key, value in settings.items() if key != "preset"} | {"seed": str(seed)}
+    given = {key: json.dumps(value) for key, value in settings.items() if key not in ("preset", "seeds")}
+    given["seed"] = str(seed)
     if settings["preset"].startswith("wsrl"):
         given["dataset"] = str((data or Path()) / "halfcheetah-mixed-v5.hdf5")
     code = 0 if finished_summary(path) else train_or_resume(path, settings["preset"], given)
@@ -81,16 +82,18 @@ def report() -> None:
 
 
 def main() -> None:
-    options = parse_options(__doc__, "runs/worlds", ("SAC", "WSRL"), "folder of halfcheetah-mixed-v5.hdf5")
+    parts = ("SAC", "WSRL", "SAC-100k", "FastSAC-100k")
+    options = parse_options(__doc__, "runs/worlds", parts, "folder of halfcheetah-mixed-v5.hdf5")
     protocol = yaml.safe_load((HERE / "study_worlds.yaml").read_text())
     size = "full" if options.full else "small"
     part = protocol[size]
     jobs = [
         (method, seed, options.out / f"{size}-{method.split()[0].lower()}-s{seed}", part["settings"] | settings)
-        for seed in part["seeds"]
         for method, settings in part["runs"].items()
+        for seed in settings.get("seeds", part["seeds"])
         if method.split()[0] in options.parts and not options.report_only
     ]
+    jobs.sort(key=lambda job: job[1])  # what is stopped early has equal numbers of seeds
     with ThreadPoolExecutor(options.jobs) as pool:
         finished = list(pool.map(lambda job: run(job[2], job[3], job[1], options.data), jobs))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

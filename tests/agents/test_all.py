@@ -24,6 +24,8 @@ from balrl.agents import (
     CalQL,
     CalQLConfig,
     CQLConfig,
+    FastSAC,
+    FastSACConfig,
     IQLConfig,
     PPOConfig,
     SACConfig,
@@ -49,6 +51,18 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "redq": (SAC, SACConfig(hidden=(8, 8), critics=4, target_subset=2, policy_layer_norm=True, critic_hidden=(9,))),
     "sac-gaussian": (SAC, SACConfig(hidden=(8, 8), policy="gaussian", state_dependent_std=False)),
     "sac-as-wsrl-released": (SAC, SACConfig(hidden=(8, 8), policy_batch="last", coasting=True, last_hidden_gain=0.01)),
+    "fastsac": (FastSAC, FastSACConfig(hidden=(8, 8), critic_hidden=(9, 8), atoms=11)),
+    "fastsac-other": (
+        FastSAC,
+        FastSACConfig(
+            hidden=(8, 8),
+            critic_hidden=None,
+            atoms=5,
+            state_dependent_std=False,
+            normalize_observations=False,
+            backup_entropy=False,
+        ),
+    ),
     "cql": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3)),
     "cql-lagrange": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3, target_gap=0.8, importance_sampling=False)),
     "cql-wsrl": (
