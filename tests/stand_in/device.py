@@ -10,6 +10,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -487,3 +488,10 @@ def install() -> None:
     proxy_tensor.HANDLED_TYPES = (*proxy_tensor.HANDLED_TYPES, Cuda)  # type: ignore[assignment]
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # ``.data =`` would lose the subclass
     _Mode().__enter__()
+    begin = threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+
+    def begin_with_devices(thread: threading.Thread) -> None:
+        with _Mode():  # each thread has modes of its own
+            begin(thread)
+
+    threading.Thread._bootstrap_inner = begin_with_devices  # type: ignore[attr-defined]
