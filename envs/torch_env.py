@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -30,6 +30,10 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     and `draw`. All randomness comes from `generator`, which `reset(seed=…)` seeds.
     """
 
+    is_capturable: ClassVar[bool] = True
+    """Whether a step is nothing but operations on tensors, and can be captured as a CUDA graph."""
+    stepped: ClassVar[tuple[str, ...]] = ("states", "last_states", "elapsed")
+    """The tensors that a step replaces."""
     metadata = {  # noqa: RUF012
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "render_modes": ["rgb_array"],

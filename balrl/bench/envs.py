@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from balrl.bench.updates import per_second
+from balrl.execution.steps import GraphCollector
 from balrl.policies import TanhGaussianPolicy
-from balrl.rollout import Collector, Policy
+from balrl.random_stream import RandomStream
+from balrl.rollout import Policy
 from balrl.run.registry import make_env
 
 REFERENCE_WORLDS = 8
@@ -65,19 +68,26 @@ def bench_envs(
             yield _measure(original, "Gymnasium, sync", REFERENCE_WORLDS, device, seconds, hidden)
 
 
+class _Actor:
+    """Random actions, and those of a policy, both captured with the step where that is possible."""
+
+    def __init__(self, dims: tuple[int, int], hidden: int, device: torch.device | str) -> None:
+        self.stream = RandomStream(0).to(device)
+        self.policy = TanhGaussianPolicy(*dims, (hidden, hidden)).to(device)
+        self.action_dim = dims[1]
+
+    def random(self, observations: Tensor) -> Tensor:
+        return 2 * self.stream.uniform(len(observations), self.action_dim) - 1
+
+    @torch.no_grad()
+    def act(self, observations: Tensor) -> Tensor:
+        return self.policy.mode(observations)
+
+
 def _measure(env_id: str, engine: str, count: int, device: torch.device | str, seconds: float, hidden: int) -> EnvLine:
     env = make_env(env_id, count, device)
-    collector = Collector(env, device, seed=0)
-    action_dim = collector.spaces.action_dim
-
-    def random(observations: torch.Tensor) -> torch.Tensor:
-        return 2 * torch.rand(count, action_dim, device=observations.device) - 1
-
-    policy = TanhGaussianPolicy(collector.spaces.observation_dim, action_dim, (hidden, hidden)).to(device)
-
-    def acting(observations: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return policy.mode(observations)
+    collector = GraphCollector(env, device, seed=0)
+    actor = _Actor((collector.spaces.observation_dim, collector.spaces.action_dim), hidden, device)
 
     def rate(act: Policy) -> float:
         def run(steps: int) -> None:
@@ -87,6 +97,6 @@ def _measure(env_id: str, engine: str, count: int, device: torch.device | str, s
         per_second(run, seconds / 4, device)
         return count * per_second(run, seconds, device)
 
-    line = EnvLine(env_id, engine, count, rate(random), rate(acting))
+    line = EnvLine(env_id, engine, count, rate(actor.random), rate(actor.act))
     env.close()
     return line

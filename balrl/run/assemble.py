@@ -74,7 +74,7 @@ def assemble(
     offline = make_offline(config, logged, rewards, returns, agent.fields_in("offline"), device, shared)
     interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
-        interaction, sampler = make_online(config, env, agent, offline, rewards, returns, learner)
+        interaction, sampler = make_online(config, env, agent, offline, rewards, returns, learner, display.notice)
     instruments, watchdog = _watchers(config, agent, logged, offline, rewards)
     eval_env, evaluate = _evaluation(config, agent)
     return Components(

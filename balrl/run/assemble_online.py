@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import gymnasium as gym
 from balrl.agent import Agent
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
+from balrl.execution.steps import GraphCollector
 from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
@@ -27,6 +29,7 @@ def make_online(
     rewards: RewardTransform,
     returns: MonteCarlo,
     learner: RewardLearner | None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[Interaction, Sampler]:
     """Return what fills the online replay and what fine-tuning draws from.
 
@@ -53,12 +56,17 @@ def make_online(
             f"reward.online_every changes rewards in the replay, agent {config.agent.name} keeps Monte-Carlo returns "
             "of them there: choose another agent, or leave it out"
         )
+    if agent.fits_normalizer and (config.data.normalize_observations or config.init.checkpoint):
+        raise UserError(
+            "agent.normalize_observations would replace the statistics that the data or the checkpoint gives; "
+            "switch it off"
+        )
     rollouts = _make_rollouts(config, env.num_envs, agent) if agent.on_policy else None
     if rollouts is not None:
         capacity = rollouts.steps * env.num_envs
     replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
     interaction = Interaction(
-        Collector(env, agent.device, config.seed),
+        _make_collector(config, env, agent, notice),
         replay,
         rewards,
         agent.stream,
@@ -73,6 +81,14 @@ def make_online(
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
     return interaction, replay
+
+
+def _make_collector(
+    config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], agent: Agent, notice: Callable[[str], None]
+) -> Collector:
+    if config.compile == "off" or agent.device.type != "cuda":
+        return Collector(env, agent.device, config.seed)
+    return GraphCollector(env, agent.device, config.seed, notice)
 
 
 def _action_limit(config: TrainConfig) -> float:
@@ -91,9 +107,4 @@ def _make_rollouts(config: TrainConfig, num_envs: int, agent: Agent) -> RolloutB
                 f"{setting} is {found}, expected {expected}: agent {config.agent.name} learns from its present "
                 "policy's own steps"
             )
-    if agent.fits_normalizer and (config.data.normalize_observations or config.init.checkpoint):
-        raise UserError(
-            "agent.normalize_observations would replace the statistics that the data or the checkpoint gives; "
-            "switch it off"
-        )
     return agent.rollout_buffer(num_envs, config.batch_size)

@@ -42,6 +42,9 @@ class MujocoVectorEnv(TorchVectorEnv):
         UserError: where MuJoCo Warp, or the package of the task, is not installed.
     """
 
+    is_capturable = False
+    """The simulator replays graphs of its own."""
+
     def __init__(
         self,
         num_envs: int = 1,
