@@ -30,6 +30,7 @@ LAST = 3
 def run(path: Path, settings: dict[str, Any], data: Path | None) -> dict[str, Any] | None:
     """Train, or go on; return what is kept of a finished run."""
     given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+    given.pop("seeds", None)
     preset = given.pop("preset")
     if "dataset" in given:
         given["dataset"] = str((data or Path()) / given["dataset"])
@@ -86,15 +87,13 @@ def main() -> None:
     protocol = yaml.safe_load((HERE / "study_precision.yaml").read_text())
     size = "full" if options.full else "small"
     jobs = [
-        (
-            f"{size}-{index}-{precision}-{seed}",
-            task,
-            settings | protocol["settings"] | {"precision": precision, "seed": seed},
-        )
-        for seed in protocol[size]["seeds"]
+        (f"{size}-{index}-{precision}-{seed}", task, {**settings, **protocol["settings"], **own})
         for index, (task, settings) in enumerate(protocol[size]["tasks"].items())
+        for seed in settings.get("seeds", protocol[size]["seeds"])
         for precision in options.parts
+        for own in ({"precision": precision, "seed": seed},)
     ]
+    jobs.sort(key=lambda job: int(job[2]["seed"]))  # what is stopped early has equal numbers of seeds
     if not options.report_only:
         kept: dict[str, Any] = {}
         with ThreadPoolExecutor(options.jobs) as pool:
