@@ -125,3 +125,15 @@ def test_steps_that_nobody_waits_for_any_more_are_let_go() -> None:
     running.add(step([1, 2], [False, False]), torch.tensor([False, True]))
     assert len(running.steps) == 1
     assert running.starts == [0, 1]
+
+
+def test_next_actions_are_kept_beside_the_returns() -> None:
+    episodes, fresh = RunningEpisodes(1, MonteCarlo(0.9)), RunningEpisodes(1, MonteCarlo(0.9))
+    first = step([1.0], [False])._replace(next_actions=torch.tensor([[0.25]]))
+    assert episodes.add(first, torch.tensor([False])) is None
+    fresh.load_state_dict(episodes.state_dict())
+    for one in (episodes, fresh):
+        ended = one.add(first._replace(next_actions=torch.tensor([[0.5]])), torch.tensor([True]))
+        assert ended is not None
+        assert ended.next_actions is not None
+        assert ended.next_actions.tolist() == [[0.25], [0.5]]

@@ -16,7 +16,7 @@ import balrl.agents
 from balrl.agents import registration
 from balrl.agents.hyperparameters import SACConfig
 from balrl.agents.registration import OWN, Registration, agent_class, registrations
-from balrl.config import AgentConfig
+from balrl.config import AgentConfig, DataConfig
 
 PYPROJECT = """
 [build-system]
@@ -108,6 +108,7 @@ def test_an_installed_package_s_agent_trains_resumes_and_warm_starts(tmp_path: P
         ("no_such_module:X", "No module named"),
         ("balrl.agents.hyperparameters:SACConfig", "expected a balrl.agents.registration.Registration"),
         ("tests.agents.test_registration:TWICE", "there is an agent 'sac' already"),
+        ("tests.agents.test_registration:NO_AGENT", "expected a balrl.agents.registration.Registration"),
     ],
 )
 def test_one_that_cannot_be_used_is_left_out_with_a_warning(
@@ -119,6 +120,7 @@ def test_one_that_cannot_be_used_is_left_out_with_a_warning(
 
 
 TWICE = Registration(SACConfig, "balrl.agents.sac:SAC")
+NO_AGENT = Registration(DataConfig, "balrl.agents.sac:SAC")  # type: ignore[arg-type]
 
 
 def test_the_table_and_the_agents_agree() -> None:

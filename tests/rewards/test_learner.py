@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
+from balrl.config import RewardConfig
 from balrl.errors import UserError
 from balrl.rewards import Preferences, RewardEnsemble
+from balrl.rewards.learner import RewardLearner
 from balrl.run.presets import TrainConfig
 from balrl.run.start_and_resume import prepare_run, start_run
+from balrl.spaces import SpaceAdapter
 from balrl.watch.display import SilentDisplay
 from balrl.watch.tracking import read_metrics
 from tests.run.small import SMALL, Interrupt, Listening, final_state
@@ -176,3 +180,16 @@ def test_rolling_back_takes_the_logged_data_back_to_the_reward_of_then(tmp_path:
     trainer.load(saved)
     torch.testing.assert_close(parts.offline.storage, before, rtol=1e-4, atol=1e-4)
     parts.close()
+
+
+def test_every_round_is_fitted_with_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("balrl.rewards.learner.fit_ensemble", lambda *_, seed: seeds.append(seed) or {})
+    spaces = SpaceAdapter(gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (2,)))
+    config = RewardConfig(pairs=1, hidden=(4,))
+    learner = RewardLearner(config, spaces, "task", 7, torch.device("cpu"), None, None, None)
+    learner.preferences = Preferences(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 2), torch.zeros(1), "task")
+    learner.fit()
+    learner.rounds = 2
+    learner.fit()
+    assert seeds == [7, 9]

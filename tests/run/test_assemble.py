@@ -11,8 +11,9 @@ import torch
 
 import balrl
 from balrl.errors import UserError
-from balrl.run.assemble import assemble
+from balrl.run.assemble import _prepared_agent, assemble
 from balrl.run.components import Components
+from balrl.run.registry import make_env
 from balrl.watch.display import SilentDisplay
 from tests.run.small import SMALL, maze_config
 
@@ -73,3 +74,14 @@ def test_normalisation_is_that_of_the_data(made: Components) -> None:
     torch.testing.assert_close(fitted.agent.normalizer.mean.double(), observations.mean(0), rtol=1e-5, atol=1e-6)
     expected = observations.std(0, correction=0) + 1e-3
     torch.testing.assert_close(fitted.agent.normalizer.std.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_come_from_the_data_or_from_what_is_resumed() -> None:
+    """A run that has neither is refused; one that goes on has them in its checkpoint."""
+    settings = {"data.normalize_observations": "true", "dataset": "null", "pretrain.updates": "0"}
+    config = maze_config(**settings)
+    env = make_env(config.env, 2)
+    arguments = (config, env, torch.device("cpu"), None, None)
+    with pytest.raises(UserError, match="normalize_observations is on but the run has no dataset"):
+        _prepared_agent(*arguments, False, SilentDisplay())
+    assert torch.equal(_prepared_agent(*arguments, True, SilentDisplay()).normalizer.mean, torch.zeros(4))

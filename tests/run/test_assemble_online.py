@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 import balrl
+from balrl.agents import SAC
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
-from tests.run.small import (
-    PPO,
-    Interrupt,
-    maze_config,
-)
+from balrl.run.assemble import assemble
+from balrl.watch.display import SilentDisplay
+from tests.run.small import PPO, SMALL, Interrupt, hopper_config, maze_config
 
 
 @pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("ratio", 60), ("none", 60)])
@@ -44,3 +43,20 @@ def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str],
     with pytest.raises(UserError, match=message):
         balrl.train(balrl.load_config("ppo/classic", settings={**PPO, **setting}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_steps_are_held_back_for_agents_that_ask_for_next_actions(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SAC, "fields_in", lambda *_: ("next_actions",) if asked else ())
+    interaction = assemble(hopper_config(), SilentDisplay()).interaction
+    assert interaction is not None
+    assert (interaction.next_actions is not None) == asked
+    assert ("next_actions" in interaction.replay.fields) == asked
+
+
+def test_statistics_of_the_data_and_of_the_agent_itself_are_not_mixed(tmp_path: Path) -> None:
+    settings = {**SMALL, "agent.critic_hidden": "[8]", "agent.value_range": "[-9, 9]", "num_envs": "4"}
+    settings |= {"env": "balrl/PointMaze-v0", "dataset": "point-maze-mixed", "data.normalize_observations": "true"}
+    config = balrl.load_config("fastsac/worlds", settings={**settings, "finetune.utd_ratio": "1"})
+    with pytest.raises(UserError, match=r"agent\.normalize_observations would replace the statistics"):
+        balrl.train(config, tmp_path / "run")

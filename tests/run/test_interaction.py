@@ -126,3 +126,19 @@ def test_next_actions_are_what_the_task_got_next(mode: AutoresetMode) -> None:
         else:
             assert torch.equal(next_action, own)
     assert inside > 5
+
+
+def test_a_step_that_is_held_back_belongs_to_no_episode_that_begins_anew() -> None:
+    it = Interaction(
+        Collector(PointMazeVectorEnv(3, max_episode_steps=9), "cpu", 0),
+        ReplayBuffer(60, 4, 2, fields=("next_actions",)),
+        RewardTransform(),
+        RandomStream(0),
+        next_actions=NextActions(),
+    )
+    it.step(outwards)
+    it.step(outwards)
+    assert it.stored == 3
+    assert not it.load_state_dict({**it.state_dict(), "environment": {}})
+    it.step(outwards)
+    assert it.stored == 3  # the new episodes' first step waits; the old ones' last is gone with them

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
+from balrl.run.components import Components
 from balrl.watch.tracking import read_metrics
 from tests.run.small import (
     Interrupt,
@@ -103,3 +104,18 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     assert balrl.resume(tmp_path / "run").finished
     for name, value in load_tensors(list_checkpoints(tmp_path / "run")[0], "agent").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_environments_are_closed_however_a_run_ends(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    close = Components.close
+    monkeypatch.setattr(Components, "close", lambda self: closed.append(1) or close(self))
+    if fails:
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(maze_config(), tmp_path / "run", Interrupt(8, crash=True))
+    else:
+        balrl.train(maze_config(), tmp_path / "run")
+    assert closed == [1]

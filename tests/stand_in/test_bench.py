@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from balrl.bench import gpu, population, updates
+from balrl.cli.main import main
 from balrl.execution.updates import EagerUpdates
 
 DEVICE = torch.device("cuda", 1)
@@ -27,3 +28,11 @@ def test_all_checks_are_made_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert same["captured"] == 0
     assert found["a step of balrl/PointMaze-v0 is the CPU's"]["ok"]
     assert {"written", "captured", "compiled, tf32"} <= set(found["updates of iql per second"])
+
+
+def test_worlds_are_measured_by_the_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    monkeypatch.setattr("balrl.bench.envs.bench_envs", lambda _, counts, *__: asked.append(counts) or [])
+    for device in ("cuda", "cpu"):
+        assert main(["bench", "envs", "balrl/Pendulum-v1", "--device", device]) == 0
+    assert asked == [[1024, 4096, 16384], [16, 256]]
