@@ -15,7 +15,8 @@ def by_hand(p: list[float], support: list[float], reward: float, discount: float
     out = [0.0] * len(support)
     for mass, z in zip(p, support, strict=True):
         place = (min(max(reward + discount * z, support[0]), support[-1]) - support[0]) / spacing
-        lower = min(int(place), len(support) - 1)
+        place = min(place, len(support) - 1)  # what rounding put beyond the last atom
+        lower = int(place)
         if place == lower:
             out[lower] += mass
         else:
