@@ -77,6 +77,7 @@ def report() -> None:
             axis.plot(steps, curves.mean(0), color=colour, label=precision)
             axis.fill_between(steps, bands[:, 0], bands[:, 1], color=colour, alpha=0.2, linewidth=0)
         axis.set(title=task, xlabel="updates, then environment steps", ylabel="return")
+        axis.xaxis.set_major_locator(plt.MaxNLocator(5))
         axis.legend(frameon=False)
     figure.savefig(FOLDER / "precision.png", dpi=130)
     write_between_marks(HERE.parent / "docs" / "results" / "speed.md", lines, "precision")
