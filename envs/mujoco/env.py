@@ -36,6 +36,9 @@ class MujocoVectorEnv(TorchVectorEnv):
         device: ``cpu`` or a CUDA device.
         graph: record the simulator's kernels once and replay them; off, they are launched one by one.
         check_overflow: ask after every step whether the simulator's buffers sufficed, and raise if not; slow.
+        solver_iterations: at most, of the constraint solver, which goes on until the slowest world has converged; fewer
+            are faster and less exact. Default: the model's.
+        line_search_steps: at most, in each of them; default: the model's.
         render_mode: None or ``rgb_array``; `render` draws either way.
 
     Raises:
@@ -54,15 +57,22 @@ class MujocoVectorEnv(TorchVectorEnv):
         graph: bool = True,
         check_overflow: bool = False,
         render_mode: str | None = None,
+        solver_iterations: int | None = None,
+        line_search_steps: int | None = None,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"task is {task!r}, expected one of {sorted(TASKS)}")
+        for name, value in (("solver_iterations", solver_iterations), ("line_search_steps", line_search_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
         import mujoco
 
         made = _make_original(task)
         original, limit = _simulated(made), made.spec.max_episode_steps if made.spec is not None else None
         if TASKS[task].newton:
             original.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        original.model.opt.iterations = solver_iterations or original.model.opt.iterations
+        original.model.opt.ls_iterations = line_search_steps or original.model.opt.ls_iterations
         super().__init__(
             num_envs,
             _observations(made),

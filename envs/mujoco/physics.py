@@ -64,6 +64,7 @@ class WarpPhysics:
         self._warp, self._engine = warp, mujoco_warp
         self.num_envs, self.device, self.frame_skip = num_envs, torch.device(device), frame_skip
         self._contact_forces = contact_forces
+        self._streams: dict[int, Any] = {}
         initial = mujoco.MjData(model)
         mujoco.mj_forward(model, initial)
         contacts = 2 * model.ngeom
@@ -131,6 +132,8 @@ class WarpPhysics:
             if self.device.type == "cpu":
                 yield
                 return
-            stream = self._warp.stream_from_torch(torch.cuda.current_stream(self.device))
-            with self._warp.ScopedStream(stream):
+            current = torch.cuda.current_stream(self.device)
+            if current.cuda_stream not in self._streams:
+                self._streams[current.cuda_stream] = self._warp.stream_from_torch(current)
+            with self._warp.ScopedStream(self._streams[current.cuda_stream]):
                 yield

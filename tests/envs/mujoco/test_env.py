@@ -224,3 +224,23 @@ def test_the_picture_is_gymnasium_s_of_where_the_episode_has_come_to(monkeypatch
         pytest.skip(f"nothing can be drawn here: {error}")
     assert np.abs(env.render()[0].astype(int) - wanted).mean() < 1
     env.close()
+
+
+def test_the_solver_s_limits_can_be_set() -> None:
+    """The model's own change nothing, one iteration of one step is less exact, none is refused."""
+
+    def states(**limits: int) -> torch.Tensor:
+        env = MujocoVectorEnv(WORLDS, "Hopper-v5", **limits)
+        env.reset(seed=0)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(12):
+            env.step(2 * torch.rand(WORLDS, 3, generator=generator) - 1)
+        return env.states
+
+    own = gym.make("Hopper-v5").unwrapped.model.opt  # type: ignore[attr-defined]
+    usual = states()
+    assert torch.equal(states(solver_iterations=int(own.iterations), line_search_steps=int(own.ls_iterations)), usual)
+    assert not torch.allclose(states(solver_iterations=1, line_search_steps=1), usual, atol=1e-4)
+    for limits in ({"solver_iterations": 0}, {"line_search_steps": -1}):
+        with pytest.raises(ValueError, match="expected at least 1"):
+            MujocoVectorEnv(1, "Hopper-v5", **limits)
