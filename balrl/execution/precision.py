@@ -41,14 +41,26 @@ def check_precision(precision: Precision, device: torch.device, compiled: bool =
         raise UserError("precision=bf16-mixed on a GPU needs compiled updates: leave compile=auto, or use float32")
 
 
+def process_precision() -> str | None:
+    """Return what the process computes float32 products in; None where it was set through torch's newer switches."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses to name one setting for several
+        return None
+
+
 @contextmanager
 def products_in(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute float32 matrix products so for as long as this is entered, whatever the process computes them in.
 
     Operands, results and sums stay float32; with ``bf16-mixed`` a CPU rounds the operands to bfloat16 (8 significant
-    bits) on their way into the product, with ``tf32`` a GPU rounds them to 11 bits.
+    bits) on their way into the product, with ``tf32`` a GPU rounds them to 11 bits. A process that has chosen for each
+    backend (``torch.backends.….fp32_precision``) keeps its choice.
     """
-    before = torch.get_float32_matmul_precision()
+    before = process_precision()
+    if before is None:
+        yield
+        return
     torch.set_float32_matmul_precision((CUDA if device.type == "cuda" else CPU)[precision])
     try:
         yield

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, library
 
+from balrl.execution.precision import process_precision
+
 aten = torch.ops.aten
 WORTH_MEASURING = 1 << 20
 """Multiplications from which a product is measured; smaller ones are nobody's bottleneck."""
@@ -100,7 +102,7 @@ class Products:
 
         The products of an ensemble become one product per member where that is faster.
         """
-        if not torch.backends.mkldnn.is_available() or torch.get_float32_matmul_precision() != "highest":
+        if not torch.backends.mkldnn.is_available() or process_precision() != "highest":
             return
         graph = traced.graph
         for node in [*graph.find_nodes(op="call_function", target=aten.mm.default)]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -52,3 +55,17 @@ def test_operands_are_rounded_and_sums_are_not() -> None:
     torch.testing.assert_close(found, rounded, rtol=1e-4, atol=1e-4)
     assert (found - exact).abs().max() > 0.01
     assert found.dtype == torch.float32
+
+
+def test_a_process_that_has_chosen_for_each_backend_keeps_its_choice() -> None:
+    """Torch cannot name one setting then, nor put it back; in a process of its own, because nothing undoes it."""
+    program = """
+import torch
+from balrl.execution.precision import process_precision, products_in
+torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+assert process_precision() is None
+with products_in("float32", torch.device("cpu")):
+    assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
