@@ -17,7 +17,7 @@ from balrl.policies import TanhGaussianPolicy
 
 
 class FastSAC(SAC):
-    """Soft actor-critic with distributional critics, after FastSAC (Seo et al., arXiv 2512.01996) and FastTD3.
+    """Soft actor-critic with distributional critics, after FastSAC (arXiv 2512.01996) and FastTD3 (2505.22642).
 
     - Critics: ``L_Q = −Σ_i E[ Σ_j Φ_ij log p_ij(s, a) ]``; Φ_i is the projection of critic i's *own* target
       distribution, of ``r + γ (1 − d) (Z_target,i(s', a') − α log π(a'|s'))`` (`balrl.distributional.project`).

@@ -46,14 +46,13 @@ class CategoricalQEnsemble(QEnsemble):
         self.head = Linear(self.trunk.output_dim, atoms, (members,))  # type: ignore[assignment]
         self.register_buffer("support", torch.linspace(*value_range, atoms))
 
-    def logits(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def logits(self, observations: Tensor, actions: Tensor, members: Tensor | None = None) -> Tensor:
         """Return unnormalised log-probabilities ``[members, B, atoms]``."""
-        hidden: Tensor = self.trunk(torch.cat([observations, actions], -1))
-        return self.head(hidden)
+        hidden = self.trunk(torch.cat([observations, actions], -1), members=members)
+        return self.head(hidden, members)
 
     def forward(self, observations: Tensor, actions: Tensor, members: Tensor | None = None) -> Tensor:
-        hidden = self.trunk(torch.cat([observations, actions], -1), members=members)
-        return (self.head(hidden, members).softmax(-1) * self.support).sum(-1)
+        return (self.logits(observations, actions, members).softmax(-1) * self.support).sum(-1)
 
 
 def project(probabilities: Tensor, support: Tensor, rewards: Tensor, discounts: Tensor) -> Tensor:

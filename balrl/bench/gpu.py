@@ -21,6 +21,7 @@ from balrl.bench.population import bench_population
 from balrl.bench.updates import KINDS, Subject, per_second
 from balrl.config import Precision
 from balrl.errors import UserError
+from balrl.execution.compiling import first_line
 from balrl.execution.precision import check_precision
 from balrl.execution.updates import EagerUpdates, GraphUpdates, Updates, choose_updates
 from balrl.run.registry import make_env
@@ -57,7 +58,7 @@ class Size(NamedTuple):
 
 
 WHOLE = Size(60, 2.0, 3, (1024, 4096, 16384), 8, None, 5.0, "sac/locomotion-gpu", {"num_envs": "4096"})
-"""About 20 minutes on a GPU."""
+"""Meant for 20 minutes on a GPU, the simulator's and the compiler's first compilations left out; not timed on one."""
 SMALL = Size(
     3,
     0.02,
@@ -120,7 +121,7 @@ def run_checks(device: torch.device, size: Size, file: Path, say: Callable[[str]
         try:
             found[check] = make()
         except Exception as error:  # what fails is a result, and the other checks are still worth having
-            found[check] = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+            found[check] = {"failed": f"{type(error).__name__}: {first_line(error)}"}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found

@@ -33,7 +33,7 @@ def add_bench_verbs(verbs: Any) -> None:
     envs.add_argument("--threads", type=positive, help="CPU threads of torch; default: torch's own choice")
     envs.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     envs.set_defaults(run=_envs)
-    gpu = bench.add_parser("gpu", help="whether a GPU does what the CPU does, and how fast; 20 minutes, resumable")
+    gpu = bench.add_parser("gpu", help="whether a GPU does what the CPU does, and how fast; resumable")
     gpu.add_argument("--device", default="auto", help="cuda, cuda:1, …; on a CPU the checks are small")
     gpu.add_argument("--out", type=Path, default=Path("runs/gpu/results.json"), help="results; what it has is kept")
     gpu.add_argument("--page", type=Path, help="also write them as a page in Markdown")

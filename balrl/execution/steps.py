@@ -53,7 +53,7 @@ class GraphCollector(Collector):
         owner: Any = getattr(policy, "__self__", None)
         if not self._captures or not hasattr(owner, "stream"):
             return super().step(policy)
-        key = (getattr(policy, "__func__", policy), id(owner), getattr(owner, "phase", None), self.reports_success)
+        key = (policy, getattr(owner, "phase", None), self.reports_success)
         with torch.cuda.device(self.device):
             self._gather()
             if key not in self._graphs:
