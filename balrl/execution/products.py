@@ -190,7 +190,7 @@ def measure(shape: Shape) -> Rates:
 
 
 def teach_the_compiler() -> None:
-    """Let torch's compiler call oneDNN directly, where a Python operation would cost more than is won."""
+    """Let torch's compiler call oneDNN directly, without a Python operation in between."""
     from torch._inductor import ir, mkldnn_ir
     from torch._inductor.lowering import lowerings, permute, register_lowering
 
