@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from balrl.api import evaluate, load_agent, record_video, resume, resume_population, train, train_population
+    from balrl.batch import Batch
+    from balrl.data.dataset import Dataset
+    from balrl.errors import EnvironmentFault, UserError
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset
     from balrl.run.start_and_resume import RunResult
+    from balrl.watch.callbacks import Callback, Status
 
 __version__ = "0.1.0"
 __all__ = [
+    "Batch",
+    "Callback",
+    "Dataset",
+    "EnvironmentFault",
     "RunResult",
+    "Status",
     "TrainConfig",
+    "UserError",
     "evaluate",
     "load_agent",
     "load_config",
@@ -29,6 +39,12 @@ __all__ = [
     "train_population",
 ]
 _HOME = {
+    "Batch": "batch",
+    "Callback": "watch.callbacks",
+    "Dataset": "data.dataset",
+    "EnvironmentFault": "errors",
+    "Status": "watch.callbacks",
+    "UserError": "errors",
     "RunResult": "run.start_and_resume",
     "TrainConfig": "run.presets",
     "load_config": "run.presets",
@@ -46,3 +62,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module(f"balrl.{_HOME.get(name, 'api')}"), name)
     raise AttributeError(f"module 'balrl' has no attribute '{name}'; it has {__all__}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import gymnasium as gym
 import numpy as np
@@ -12,14 +13,27 @@ import torch
 from torch import Tensor
 
 from balrl.batch import Batch
-from balrl.checkpoint import Carried
+from balrl.checkpoint import (
+    AGENT,
+    Carried,
+    find_checkpoint,
+    is_checkpoint,
+    load_into,
+    load_state,
+    load_tensors,
+    save_checkpoint,
+)
 from balrl.config import AgentConfig
+from balrl.devices import check_device
+from balrl.errors import UserError
+from balrl.foreign import fields
 from balrl.networks import Normalizer, QEnsemble
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy
 from balrl.random_stream import RandomStream
-from balrl.spaces import SpaceAdapter
+from balrl.settings import validate
+from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
@@ -101,7 +115,7 @@ class Agent(OptimizedModule, ABC):
             raise TypeError(
                 f"{type(self).__name__} takes a {self.config_type.__name__}, got {type(self.config).__name__}"
             )
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.spaces = SpaceAdapter(observation_space, action_space)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
@@ -235,14 +249,17 @@ class Agent(OptimizedModule, ABC):
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """Return actions in the action space's bounds and the unchanged `state`; stable-baselines3's contract.
 
-        Takes one observation or a batch of them, as numpy, a goal dictionary included. `state` and `episode_start` are
-        for recurrent policies and are ignored.
+        Takes one observation or a batch of them, as numpy, a dictionary included. `state` and `episode_start` are for
+        recurrent policies and are ignored.
+
+        Raises:
+            UserError: when the observation is not what the observation space says.
         """
-        flat = np.asarray(self.spaces.flatten(observation), np.float32)
-        batch = torch.from_numpy(np.atleast_2d(flat)).to(self.device)
+        flat, is_single = self.spaces.observation(observation)
+        batch = torch.from_numpy(flat).to(self.device)
         actions = self.spaces.to_environment(self.act(batch, deterministic, balance).cpu().numpy())
         actions = actions.astype(self.spaces.action_space.dtype)
-        return (actions[0] if flat.ndim == 1 else actions), state
+        return (actions[0] if is_single else actions), state
 
     @torch.no_grad()
     def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -272,6 +289,70 @@ class Agent(OptimizedModule, ABC):
             return inputs
         conditioned: Tensor = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
         return conditioned
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the agent to a folder: parameters, optimisers, random stream, spaces, hyperparameters; nothing pickled.
+
+        `balrl.load_agent` reads it back, and ``init.checkpoint`` starts a run from it. One that stands there is
+        replaced only when the new one is complete.
+
+        Raises:
+            UserError: when the folder is a file, or holds something else.
+        """
+        path = Path(folder)
+        if path.exists() and not is_checkpoint(path):
+            raise UserError(
+                f"cannot save the agent in '{path}': it exists and is no saved agent; choose another folder"
+            )
+        return save_checkpoint(
+            path,
+            {"agent": self.state_dict(), "optimizer": self.optimizer_state()},
+            {
+                "config": {"agent": self.config.model_dump(mode="json")},
+                "observation_space": space_to_json(self.spaces.observation_space),
+                "action_space": space_to_json(self.spaces.action_space),
+                "rewards": {"scale": 1.0, "bias": 0.0},
+                "agent": self.phase_state(),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Return an agent of this class from `save`'s folder, a run or a checkpoint; updates go on where they stopped.
+
+        `balrl.load_agent` does the same for an agent of any class.
+
+        Raises:
+            UserError: when there is none, or it is of another class.
+        """
+        checkpoint = find_checkpoint(Path(folder))
+        state = load_state(checkpoint, AGENT)
+        described, own = state["config"].get("agent"), cls.config_type.model_fields["name"].default
+        if not isinstance(described, dict) or described.get("name") != own:
+            found = described.get("name") if isinstance(described, dict) else described
+            raise UserError(f"'{checkpoint}' holds an agent {found!r}, expected '{own}'; balrl.load_agent reads any")
+        config = validate(cls.config_type, described, f"'{checkpoint}'")
+        observation_space, action_space = (
+            space_from_json(state[f"{kind}_space"]) for kind in ("observation", "action")
+        )
+        agent = cls(observation_space, action_space, config, device)
+        agent.restore(checkpoint, state)
+        return agent
+
+    def restore(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
+        """Take parameters, optimisers and phase from a checkpoint of an agent like this one.
+
+        Raises:
+            UserError: when its tensors have other names or shapes.
+        """
+        load_into(self, load_tensors(checkpoint, "agent", self.device, required=True), checkpoint)
+        moments, own = load_tensors(checkpoint, "optimizer", self.device), self.optimizer_state()
+        for name, value in moments.items():
+            if name not in own or own[name].shape != value.shape:
+                found, wanted = tuple(value.shape), tuple(own[name].shape) if name in own else "no such moment"
+                raise UserError(f"'{checkpoint}': moment '{name}' has shape {found}, expected {wanted}")
+        self.load_optimizer_state(moments)
+        self.load_phase_state(fields(state["agent"], {"phase": str, "phase_updates": int}, f"'{checkpoint}': 'agent'"))
 
     def phase_state(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as plain JSON types."""

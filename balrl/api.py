@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
 from balrl.errors import UserError, check_target
-from balrl.run.presets import TrainConfig
-from balrl.run.registry import make_agent, make_drawn_env, make_env, reference_of, resolve_device
+from balrl.run.given import GivenTask, is_vector
+from balrl.run.imports import check_imported, import_modules
+from balrl.run.inputs import Given, take
+from balrl.run.presets import HoldsAgent, TrainConfig
+from balrl.run.registry import make_drawn_env, make_env, reference_of, step_limit
 from balrl.run.start_and_resume import (
     RunResult,
+    common_checkpoint,
     default_run_dir,
     member_dirs,
     prepare_run,
+    read_run_config,
     reopen_run,
     run_to_its_end,
     run_together,
     start_run,
     stops_on_interrupt,
 )
-from balrl.watch.display import Display, MemberDisplay, SilentDisplay
+from balrl.watch.callbacks import check_callbacks
+from balrl.watch.display import Display, MemberDisplay
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -31,31 +37,67 @@ if TYPE_CHECKING:
     from balrl.evaluation import Evaluation
 
 
-def train(config: TrainConfig, run_dir: str | Path | None = None, display: Display | None = None) -> RunResult:
+def train(
+    config: TrainConfig,
+    run_dir: str | Path | None = None,
+    display: Display | None = None,
+    *,
+    dataset: Any = None,
+    env: Any = None,
+    callbacks: Iterable[Any] = (),
+) -> RunResult:
     """Run all phases of a configuration and write everything to a new directory.
 
     Args:
         config: from `balrl.load_config`, or built by hand.
-        run_dir: must not hold a run yet; by default ``runs/<agent>-<task>-s<seed>-<time>``.
+        run_dir: must not hold a run yet; by default ``runs/<method>-<task>-s<seed>-<time>``.
         display: shows progress; silent by default.
+        dataset: in place of the configuration's: a path or name, a `balrl.Dataset`, a dictionary of arrays, or a Minari
+            dataset.
+        env: in place of the configuration's: a Gymnasium id, a callable without arguments that makes one environment
+            (or a vector of them), or a `gymnasium.vector.VectorEnv`.
+        callbacks: `balrl.Callback`s, or classes of them.
 
     Raises:
         UserError: for a mistake in the configuration, the data or the directory.
+        EnvironmentFault: when the task returns what no task returns.
     """
+    import_modules(config.imports, "imports:")
+    config, given = take(config, dataset, env)
     path = Path(run_dir) if run_dir is not None else default_run_dir(config)
-    trainer = start_run(config, prepare_run(config, path, display or SilentDisplay()), path)
+    called = check_callbacks(callbacks)
+    trainer = start_run(config, prepare_run(config, path, display or Display(), given=given), path, callbacks=called)
     with stops_on_interrupt(trainer):
         return run_to_its_end(trainer)
 
 
-def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Display | None = None) -> RunResult:
+def resume(
+    run_dir: str | Path,
+    config: TrainConfig | None = None,
+    display: Display | None = None,
+    *,
+    dataset: Any = None,
+    env: Any = None,
+    callbacks: Iterable[Any] = (),
+) -> RunResult:
     """Go on with an interrupted run from its newest checkpoint.
 
     Args:
         run_dir: of the run.
         config: if given, must equal the run's own.
+        display: shows progress; silent by default.
+        dataset, env: what `train` was handed over as objects, again.
+        callbacks: as `train`'s; which there were before does not matter.
+
+    Raises:
+        UserError: when the run cannot be gone on with.
+        EnvironmentFault: when the task returns what no task returns.
     """
-    opened = reopen_run(Path(run_dir), config, display or SilentDisplay())
+    path, given = Path(run_dir), Given()
+    if dataset is not None or env is not None:
+        named, given = take(read_run_config(path), dataset, env)
+        config = named if config is None else config
+    opened = reopen_run(path, config, display or Display(), given=given, callbacks=check_callbacks(callbacks))
     if isinstance(opened, RunResult):
         return opened
     with stops_on_interrupt(opened):
@@ -63,7 +105,13 @@ def resume(run_dir: str | Path, config: TrainConfig | None = None, display: Disp
 
 
 def train_population(
-    members: Mapping[str, TrainConfig], run_dir: str | Path, display: Display | None = None
+    members: Mapping[str, TrainConfig],
+    run_dir: str | Path,
+    display: Display | None = None,
+    *,
+    dataset: Any = None,
+    env: Any = None,
+    callbacks: Iterable[Any] = (),
 ) -> dict[str, RunResult]:
     """Train several runs as one batched computation; each is what it would be alone.
 
@@ -71,6 +119,8 @@ def train_population(
         members: their configurations, by name; from `balrl.member_configs`.
         run_dir: gets one run directory for each, ``run_dir/name``.
         display: shows progress; silent by default.
+        dataset, env: as `train`'s, for all of them; a vector environment must come from a callable.
+        callbacks: called by every member.
 
     Returns:
         How each ended.
@@ -78,26 +128,48 @@ def train_population(
     Raises:
         UserError: for a mistake in the configurations, the data or the directory.
     """
-    display, folder = display or SilentDisplay(), Path(run_dir)
+    display, folder = display or Display(), Path(run_dir)
     if member_dirs(folder) or (folder / "config.yaml").exists():
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
     for config in members.values():
+        import_modules(config.imports, "imports:")
         if agent_class(config.agent).on_policy:
             raise UserError(
                 f"agent {config.agent.name} learns from its own rollouts and cannot share updates: train its seeds one "
                 "by one"
             )
+    if is_vector(env):
+        raise UserError(
+            "a population needs worlds for every member: hand over a callable that makes them, env=lambda: …"
+        )
+    taken = {name: take(config, dataset, env) for name, config in members.items()}
+    first = next(iter(taken.values()))[1].dataset
     shared: dict[Any, Any] = {}
     prepared = {
-        name: prepare_run(config, folder / name, MemberDisplay(display, name), shared)
-        for name, config in members.items()
+        name: prepare_run(config, folder / name, MemberDisplay(display, name), shared, given._replace(dataset=first))
+        for name, (config, given) in taken.items()
     }
-    trainers = {name: start_run(config, prepared[name], folder / name, shared) for name, config in members.items()}
+    called = check_callbacks(callbacks)
+    trainers = {
+        name: start_run(config, prepared[name], folder / name, shared, called) for name, (config, _) in taken.items()
+    }
     return run_together(trainers, display)
 
 
-def resume_population(run_dir: str | Path, display: Display | None = None) -> dict[str, RunResult]:
+def resume_population(
+    run_dir: str | Path,
+    display: Display | None = None,
+    *,
+    dataset: Any = None,
+    env: Any = None,
+    callbacks: Iterable[Any] = (),
+) -> dict[str, RunResult]:
     """Go on with every interrupted run in a population's directory.
+
+    Args:
+        run_dir: of the population.
+        display: shows progress; silent by default.
+        dataset, env, callbacks: as `resume`'s.
 
     Raises:
         UserError: when there is none.
@@ -105,68 +177,91 @@ def resume_population(run_dir: str | Path, display: Display | None = None) -> di
     paths = member_dirs(Path(run_dir))
     if not paths:
         raise UserError(f"'{run_dir}' is no population: none of its folders holds a run")
-    display = display or SilentDisplay()
+    display = display or Display()
     shared: dict[Any, Any] = {}
-    opened = {path.name: reopen_run(path, None, MemberDisplay(display, path.name), shared) for path in paths}
+    called, until = check_callbacks(callbacks), common_checkpoint(paths, display.notice)
+    opened: dict[str, Any] = {}
+    try:
+        for path in paths:
+            given = Given()
+            if dataset is not None or env is not None:
+                given = take(read_run_config(path), dataset, env)[1]
+            member = MemberDisplay(display, path.name)
+            opened[path.name] = reopen_run(path, None, member, shared, given, called, until)
+    except BaseException:
+        for run in opened.values():
+            if not isinstance(run, RunResult):
+                run.lock.release()
+        raise
     ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
     return ended | run_together({n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display)
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
-    """Load the agent of a run (its newest checkpoint) or of a checkpoint directory. Nothing is unpickled."""
-    from balrl.checkpoint import find_checkpoint, load_state, load_tensors
+    """Load an agent: of a run (its newest checkpoint), of a checkpoint, or one that was saved with `Agent.save`.
+
+    Nothing is unpickled, and nothing is imported that the file names.
+
+    Raises:
+        UserError: when there is none, or it is damaged.
+    """
+    from balrl.checkpoint import AGENT, find_checkpoint, load_state
+    from balrl.devices import check_device
     from balrl.settings import validate
-    from balrl.spaces import space_from_json
 
     checkpoint = find_checkpoint(Path(path))
-    state = load_state(checkpoint)
-    config = validate(TrainConfig, state["config"], f"checkpoint '{checkpoint}'")
-    target = resolve_device(device)
-    agent = make_agent(
-        config.agent,
-        space_from_json(state["observation_space"]),
-        space_from_json(state["action_space"]),
-        target,
-    )
-    agent.load_state_dict(load_tensors(checkpoint, "agent", target, required=True))
-    agent.load_phase_state(state["agent"])
-    return agent
+    state = load_state(checkpoint, AGENT)
+    config = validate(HoldsAgent, {"agent": state["config"].get("agent")}, f"checkpoint '{checkpoint}'").agent
+    return agent_class(config).load(checkpoint, check_device(device))
 
 
 def evaluate(
     agent: Agent | str | Path,
-    env_id: str | None = None,
+    env: Any = None,
     episodes: int = 10,
     seed: int = 10_000,
     env_kwargs: dict[str, Any] | None = None,
     num_envs: int = 10,
     device: str = "auto",
     balance: float | None = None,
+    max_episode_steps: int | None = None,
 ) -> Evaluation:
     """Evaluate an agent's deterministic policy.
 
     Args:
         agent: an agent, or the run or checkpoint directory of one.
-        env_id: Gymnasium id; by default the task that the run was trained on.
+        env: Gymnasium id, callable or vector environment, as `train`'s; by default the task that the run was trained
+            on.
         episodes: how many; returns come back one by one.
         seed: of the environments.
+        env_kwargs: of a task that is given by its id.
+        num_envs: worlds side by side.
+        device: of an agent that is loaded.
         balance: evaluate this member of the policy's family instead of the agent's own choice.
+        max_episode_steps: after which an episode counts as it stands; default: the task's own limit, else 10,000.
+
+    Raises:
+        UserError: when agent and task do not fit, or a weight is not finite.
+        EnvironmentFault: when the task returns what no task returns.
     """
+    from balrl.envs.gymnasium_env import DEFAULT_LIMIT
     from balrl.evaluation import evaluate_policy
 
-    chosen, env_id, env_kwargs = _agent_and_task(agent, env_id, env_kwargs, device)
-    env = make_env(env_id, min(num_envs, episodes), chosen.device, env_kwargs)
+    chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
+    worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
+    limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
     try:
-        act = _policy(chosen, env, env_id, balance)
-        return evaluate_policy(act, env, episodes, seed, chosen.device, reference_of(env_id, env))
+        act = _policy(chosen, worlds, str(task), balance)
+        return evaluate_policy(act, worlds, episodes, seed, chosen.device, reference_of(task, worlds), limit)
     finally:
-        env.close()
+        if not isinstance(task, GivenTask) or task.num_envs is None:
+            worlds.close()
 
 
 def record_video(
     agent: Agent | str | Path,
     path: str | Path,
-    env_id: str | None = None,
+    env: Any = None,
     seed: int = 10_000,
     env_kwargs: dict[str, Any] | None = None,
     device: str = "auto",
@@ -177,7 +272,7 @@ def record_video(
     Args:
         agent: an agent, or the run or checkpoint directory of one.
         path: of the file, ``.gif``.
-        env_id, env_kwargs, seed, balance: as `evaluate`'s.
+        env, env_kwargs, seed, balance: as `evaluate`'s; a callable must make worlds that can be drawn.
 
     Raises:
         UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
@@ -185,31 +280,36 @@ def record_video(
     from balrl.video import film_episode, write_gif
 
     target = check_target(Path(path), (".gif",))
-    chosen, env_id, env_kwargs = _agent_and_task(agent, env_id, env_kwargs, device)
-    env = make_drawn_env(env_id, chosen.device, env_kwargs)
+    chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
+    world = make_drawn_env(task, chosen.device, env_kwargs)
     try:
-        film = film_episode(_policy(chosen, env, env_id, balance), env, seed, chosen.device)
+        film = film_episode(_policy(chosen, world, str(task), balance), world, seed, chosen.device)
     finally:
-        env.close()
+        world.close()
     write_gif(film, target)
     return film.steps
 
 
 def _agent_and_task(
-    agent: Agent | str | Path, env_id: str | None, env_kwargs: dict[str, Any] | None, device: str
-) -> tuple[Agent, str, dict[str, Any] | None]:
-    """Return the agent, and the task that it was trained on unless another is named."""
-    from balrl.checkpoint import find_checkpoint, load_state
+    agent: Agent | str | Path, env: Any, env_kwargs: dict[str, Any] | None, device: str
+) -> tuple[Agent, str | GivenTask, dict[str, Any] | None]:
+    """Return the agent, and the task that it was trained on unless another is named or handed over."""
+    from balrl.checkpoint import AGENT, find_checkpoint, load_state
 
     if isinstance(agent, str | Path):
-        stored = load_state(find_checkpoint(Path(agent)))["config"]
-        env_id = env_id or stored["env"]
-        if env_id == stored["env"] and env_kwargs is None:
-            env_kwargs = stored["env_kwargs"]
+        stored = load_state(find_checkpoint(Path(agent)), AGENT)["config"]
+        if env is None and stored.get("env"):
+            check_imported(stored.get("imports", ()), f"'{agent}'")
+            env, env_kwargs = str(stored["env"]), stored.get("env_kwargs") if env_kwargs is None else env_kwargs
+        elif env == stored.get("env") and env_kwargs is None:
+            env_kwargs = stored.get("env_kwargs")
         agent = load_agent(agent, device)
-    if env_id is None:
-        raise UserError("which task? give env_id, an agent alone does not know its own")
-    return agent, env_id, env_kwargs
+    if env is None:
+        raise UserError("which task? give env, an agent alone does not know its own")
+    for name, value in agent.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise UserError(f"the agent's '{name}' is not finite: its training diverged; take a checkpoint from before")
+    return agent, env if isinstance(env, str) else GivenTask(env), env_kwargs
 
 
 def _policy(

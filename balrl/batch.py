@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from balrl.errors import UserError, did_you_mean
+from balrl.spaces import SpaceAdapter
 
 TRANSITION = ("observations", "actions", "rewards", "next_observations", "terminated")
 """The fields that every batch has."""
@@ -41,6 +46,41 @@ class Batch(NamedTuple):
     advantages: Tensor | None = None
     value_targets: Tensor | None = None
 
+    @classmethod
+    def from_numpy(cls, arrays: Mapping[str, Any], spaces: SpaceAdapter, device: torch.device | str = "cpu") -> Batch:
+        """Return B transitions in a task's own units, as a loop of one's own collects them, ready for `Agent.update`.
+
+        Args:
+            arrays: by the names of this class: `observations` and `next_observations` as the task gives them, `actions`
+                and `next_actions` within its bounds, `rewards`, `terminated`, and what else the agent asks for.
+            spaces: of the agent, ``agent.spaces``: flattens observations and scales actions to [-1, 1].
+            device: of the agent.
+
+        Raises:
+            UserError: naming the field, and the shape and type that were found and expected.
+        """
+        unknown = [key for key in arrays if key not in cls._fields]
+        if unknown:
+            raise UserError(f"'{unknown[0]}' is no field of a batch{did_you_mean(unknown[0], cls._fields)}")
+        missing = [key for key in TRANSITION if key not in arrays]
+        if missing:
+            raise UserError(f"the batch lacks '{missing[0]}'; it has {sorted(arrays)}, expected {list(TRANSITION)}")
+        rows = len(np.atleast_1d(np.asarray(arrays["rewards"])))
+        widths = {"observations": spaces.observation_dim, "actions": spaces.action_dim}
+        found = {}
+        for key, value in arrays.items():
+            width = widths.get(key.removeprefix("next_"))
+            values = _numbers(key, spaces.flatten(value) if key.endswith("observations") else value)
+            expected = (rows,) if width is None else (rows, width)
+            if values.shape != expected:
+                raise UserError(f"the batch's {key} have shape {values.shape}, expected {expected}")
+            if key == "terminated" and not np.isin(values, (0, 1)).all():
+                raise UserError(f"the batch's terminated hold {values[~np.isin(values, (0, 1))][0]}, expected booleans")
+            if key in ("actions", "next_actions"):
+                values = spaces.from_environment(values.astype(np.float32))
+            found[key] = torch.tensor(values, dtype=torch.bool if key == "terminated" else torch.float32, device=device)
+        return cls(**found)
+
     def rows(self, index: Tensor | slice) -> Batch:
         """Return the rows at a boolean or integer index, or of a slice."""
         return Batch(*(None if x is None else x[index] for x in self))  # type: ignore[arg-type]
@@ -63,3 +103,10 @@ class Batch(NamedTuple):
         """Return this batch's rows followed by another's; optional fields that either lacks are left out."""
         pairs = zip(self, other, strict=True)
         return Batch(*(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs))  # type: ignore[arg-type]
+
+
+def _numbers(key: str, value: Any) -> np.ndarray[Any, Any]:
+    values = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"the batch's {key} hold {values.dtype}, expected numbers")
+    return values

@@ -13,12 +13,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from balrl.errors import UserError
+from balrl.foreign import checksum, expect, fields, read_json
 
 FORMAT = 3
 STATE_FILE = "state.json"
+AGENT = {"config": dict, "observation_space": dict, "action_space": dict, "rewards": dict, "agent": dict}
+"""What stands in the state of every agent's checkpoint."""
 
 
 class Carried(NamedTuple):
@@ -52,7 +55,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
     Args:
         path: of the directory; one that stands there is replaced only when the new one is complete.
         tensors: groups of named tensors; each group becomes ``<group>.safetensors``.
-        state: plain JSON types.
+        state: plain JSON types; the names, sizes and checksums of the groups' files are added under ``files``.
     """
     from safetensors.torch import save_file
 
@@ -63,7 +66,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
         if values:
             contiguous = {key: value.detach().contiguous() for key, value in values.items()}
             save_file(_unshare(contiguous), temporary / f"{group}.safetensors")
-    write_json(temporary / STATE_FILE, {"format": FORMAT, **state})
+    files = {p.name: {"bytes": p.stat().st_size, "sha256": checksum(p)} for p in sorted(temporary.iterdir())}
+    write_json(temporary / STATE_FILE, {"format": FORMAT, "files": files, **state})
     for file in temporary.iterdir():  # on the disk before the rename makes it the newest checkpoint
         with file.open("rb") as written:
             os.fsync(written.fileno())
@@ -78,39 +82,66 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
     return path
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str, Any]:
     """Read the JSON part of a checkpoint.
 
+    Args:
+        path: of the checkpoint.
+        kinds: fields that it must have, with their types; `AGENT` for whoever builds the agent.
+
     Raises:
-        UserError: when there is none, or it was written by another format version.
+        UserError: when there is none, it is not what balrl writes, or it was written by another format version.
     """
-    try:
-        state: dict[str, Any] = json.loads((path / STATE_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' is no readable checkpoint: {error}") from error
+    file = path / STATE_FILE
+    if not file.is_file():
+        raise UserError(f"'{path}' is no readable checkpoint: it has no {STATE_FILE}")
+    state: dict[str, Any] = read_json(file, dict)
     if state.get("format") != FORMAT:
         raise UserError(f"checkpoint '{path}' has format {state.get('format')}, this balrl reads format {FORMAT}")
-    return state
+    return fields(state, kinds or {}, f"'{file}'")
 
 
 def load_tensors(
     path: Path, group: str, device: torch.device | str = "cpu", required: bool = False
 ) -> dict[str, Tensor]:
-    """Read one group of a checkpoint's tensors; empty if it was empty.
+    """Read one group of a checkpoint's tensors; empty if it was empty when it was written.
 
     Raises:
-        UserError: when the file is damaged, or is missing and required.
+        UserError: when the file is missing or not the one that was written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file = path / f"{group}.safetensors"
-    if not file.exists() and not required:
+    manifest = _manifest(path)
+    if manifest is None:
+        if not file.exists() and not required:
+            return {}
+    elif file.name in manifest:
+        _check_file(file, manifest[file.name])
+    elif not required:
         return {}
     try:
         return load_file(file, str(device))
     except (SafetensorError, OSError) as error:
         raise UserError(f"'{file}' is missing or damaged: {error}") from error
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Path) -> None:
+    """Copy a checkpoint's tensors into a module.
+
+    Raises:
+        UserError: naming the first that is missing, too much, or of another shape.
+    """
+    own = module.state_dict()
+    for name in (*own, *tensors):
+        if name not in tensors or name not in own:
+            what = "lacks" if name not in tensors else "has the unknown"
+            raise UserError(f"'{checkpoint}' {what} tensor '{name}': it is not of such an agent")
+        if own[name].shape != tensors[name].shape:
+            found, wanted = tuple(tensors[name].shape), tuple(own[name].shape)
+            raise UserError(f"'{checkpoint}': tensor '{name}' has shape {found}, expected {wanted}")
+    module.load_state_dict(dict(tensors))
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
@@ -123,7 +154,7 @@ def find_checkpoint(path: Path) -> Path:
     """Return `path` if it is a checkpoint, the newest checkpoint if it is a run."""
     if not path.exists():
         raise UserError(f"'{path}' does not exist; expected a run or checkpoint directory")
-    if (path / STATE_FILE).is_file():
+    if is_checkpoint(path):
         return path
     found = list_checkpoints(path)
     if not found:
@@ -131,25 +162,79 @@ def find_checkpoint(path: Path) -> Path:
     return found[0]
 
 
-def newest_readable(run_dir: Path, notice: Callable[[str], None]) -> tuple[Path | None, dict[str, Any] | None]:
-    """Return the newest checkpoint whose files are all readable, and its state; None for both if there is none.
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is a checkpoint."""
+    return (path / STATE_FILE).is_file()
+
+
+def newest_readable(
+    run_dir: Path, notice: Callable[[str], None], until: str | None = None
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """Return the newest checkpoint that is whole, and its state; None for both if the run has none.
 
     Args:
-        notice: told about each damaged checkpoint that is passed over.
-    """
-    from safetensors import SafetensorError, safe_open
+        run_dir: of the run.
+        until: name of the newest that counts.
+        notice: told about each damaged checkpoint that is passed over, and about one too old to be checked.
 
-    for path in list_checkpoints(run_dir):
+    Raises:
+        UserError: when there are checkpoints, and every one is damaged.
+    """
+    found = [path for path in list_checkpoints(run_dir) if until is None or path.name <= until]
+    damaged = None
+    for path in found:
         try:
             state = load_state(path)
-            for name in {"agent.safetensors", "random.safetensors"} | {p.name for p in path.glob("*.safetensors")}:
-                with safe_open(path / name, "pt"):
-                    pass
-        except (UserError, SafetensorError, OSError) as error:
-            notice(f"checkpoint {path.name} is damaged ({error}); going on from the one before")
+            _check_whole(path, state, notice)
+        except UserError as error:
+            notice(f"checkpoint {path.name} is passed over: {error}")
+            damaged = error
             continue
         return path, state
+    if damaged is not None:
+        raise UserError(f"none of the {len(found)} checkpoints in '{run_dir}' is whole; the oldest: {damaged}")
     return None, None
+
+
+def _check_whole(path: Path, state: Mapping[str, Any], notice: Callable[[str], None]) -> None:
+    """Raise a `UserError` unless every file of a checkpoint is the one that was written."""
+    from safetensors import SafetensorError, safe_open
+
+    manifest = _manifest(path)
+    if manifest is not None:
+        for name, entry in manifest.items():
+            _check_file(path / name, entry)
+        return
+    notice(f"checkpoint {path.name} was written by an older balrl and lists no files: what is missing cannot be seen")
+    for name in {"agent.safetensors", "random.safetensors"} | {p.name for p in path.glob("*.safetensors")}:
+        try:
+            with safe_open(path / name, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"'{path / name}' is missing or damaged: {error}") from error
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint says of its files; None for one from before it did."""
+    source = f"'{path / STATE_FILE}'"
+    listed = read_json(path / STATE_FILE, dict).get("files")
+    if listed is None:
+        return None
+    for name, entry in expect(listed, dict, f"{source}: 'files'").items():
+        fields(entry, {"bytes": int, "sha256": str}, f"{source}: '{name}'")
+        if Path(name).name != name:
+            raise UserError(f"{source} lists '{name}', expected the name of a file in the same folder")
+    return dict(listed)
+
+
+def _check_file(file: Path, entry: Mapping[str, Any]) -> None:
+    if not file.is_file():
+        raise UserError(f"'{file}' is missing")
+    size = file.stat().st_size
+    if size != entry["bytes"]:
+        raise UserError(f"'{file}' has {size:,} bytes, expected {entry['bytes']:,}")
+    if checksum(file) != entry["sha256"]:
+        raise UserError(f"'{file}' is damaged: its contents changed after it was written")
 
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
@@ -186,8 +271,13 @@ def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON to a temporary name and rename it; numbers that JSON lacks (NaN, infinities) become null."""
+    write_text(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to a temporary name and rename it, so that it is whole or as it was before."""
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

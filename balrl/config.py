@@ -169,6 +169,22 @@ class FinetuneConfig(Config):
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
 
 
+class EnvironmentConfig(Config):
+    """How far the task is trusted."""
+
+    max_episode_steps: int | None = Field(
+        None, ge=1, description="of an episode; default: the task's own limit, else 10,000"
+    )
+    on_invalid: Literal["stop", "end-episode"] = Field(
+        "stop",
+        description="after NaN, a wrong shape or an exception from a world: stop the run, or end that episode and "
+        "store no more of it",
+    )
+    step_timeout: float = Field(
+        600.0, gt=0, description="seconds after which a vector step that has not returned stops the run"
+    )
+
+
 class ReplayConfig(Config):
     """The online replay buffer."""
 
@@ -181,6 +197,9 @@ class EvaluationConfig(Config):
     episodes: int = Field(10, ge=1, description="per evaluation")
     num_envs: int = Field(10, ge=1, description="of them side by side")
     seed: int = Field(10_000, ge=0, description="of the evaluation environments")
+    max_episode_steps: int | None = Field(
+        None, ge=1, description="after which an episode counts as it stands; default: the task's own limit, else 10,000"
+    )
 
 
 class CheckpointConfig(Config):
@@ -235,13 +254,16 @@ Precision = Literal["float32", "tf32", "bf16-mixed"]
 class RunConfig(Config):
     """Everything about a run but its agent."""
 
-    env: str = Field(description="Gymnasium id of the task")
+    preset: str = Field("", description="the preset that these settings began from; names the method")
+    imports: tuple[str, ...] = Field((), description="modules to import first, such as one that registers a task")
+    env: str = Field("", description="Gymnasium id of the task; default: the one that the dataset names")
     env_kwargs: dict[str, Any] = Field({}, description="passed to gymnasium.make_vec, for example {layout: large}")
     num_envs: int = Field(1, ge=1, description="environments collected from side by side")
     dataset: str | None = Field(
         None,
         description="D4RL HDF5 file, or built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves",
     )
+    environment: EnvironmentConfig = EnvironmentConfig()
     data: DataConfig = DataConfig()
     init: InitConfig = InitConfig()
     reward: RewardConfig = RewardConfig()

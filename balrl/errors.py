@@ -8,6 +8,7 @@ from pathlib import Path
 
 EXIT_MISTAKE = 2
 EXIT_DIVERGED = 3
+EXIT_ENVIRONMENT = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -17,6 +18,10 @@ class UserError(Exception):
     The message is one line: what was found, what was expected, what to do. The command line prints it without a
     traceback and exits with code 2.
     """
+
+
+class EnvironmentFault(UserError):
+    """A task that returned what no task returns: the run stops, its newest checkpoint is good, the exit code is 4."""
 
 
 def read_text(path: Path, what: str) -> str:
@@ -33,8 +38,9 @@ def read_text(path: Path, what: str) -> str:
         raise UserError(f"'{path}' is no text: the {what} must be a file in UTF-8") from error
 
 
-def check_target(target: Path, suffixes: tuple[str, ...] = ()) -> Path:
+def check_target(target: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     """Return a file to write; raise a `UserError` if it is a folder, its folder is missing, or its ending is wrong."""
+    target = Path(target)
     if target.is_dir():
         raise UserError(f"cannot write '{target}': it is a folder; give the name of a file")
     if not target.parent.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,10 @@ class Evaluation:
         }
 
 
+class EvaluationStopped(Exception):
+    """Somebody asked for an end before all episodes had one."""
+
+
 def evaluate_policy(
     act: Callable[[Tensor], Tensor],
     env: gym.vector.VectorEnv[Any, Any, Any],
@@ -92,6 +97,8 @@ def evaluate_policy(
     seed: int,
     device: torch.device | str = "cpu",
     reference: Reference | None = None,
+    max_episode_steps: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Run `episodes` episodes and return what they came to.
 
@@ -102,6 +109,12 @@ def evaluate_policy(
         act: maps observations ``[N, observation_dim]`` to actions in [-1, 1]; must be deterministic, or the result is
             not repeatable.
         env: its worlds are reset with `seed`, `seed` + 1, …
+        max_episode_steps: after so many an episode counts as it stands; for tasks without a limit of their own. A world
+            waits then until the others have come as far, and all begin anew.
+        should_stop: asked at every step.
+
+    Raises:
+        EvaluationStopped: when `should_stop` says so.
     """
     collector = Collector(env, device, seed)
     n = env.num_envs
@@ -109,15 +122,28 @@ def evaluate_policy(
     counts = torch.zeros_like(quota)
     found = torch.zeros(n, int(quota.max()) + 1, 3, dtype=torch.float64, device=collector.device)
     worlds = torch.arange(n, device=collector.device)
+    waiting = torch.zeros(n, dtype=torch.bool, device=collector.device)
+    limit = math.inf if max_episode_steps is None else max_episode_steps
+    rounds = 1
     while bool((counts < quota).any()):
+        if max_episode_steps is not None and bool((waiting | (counts >= quota)).all()):
+            collector.start(seed + rounds * n)
+            waiting, rounds = torch.zeros_like(waiting), rounds + 1
         for _ in range(1 if collector.device.type == "cpu" else BETWEEN_LOOKS):
+            if should_stop():
+                raise EvaluationStopped
             step = collector.step(act)
+            ended = step.done | (step.lengths >= limit)
             success = torch.zeros_like(step.done) if step.success is None else step.success
             row = torch.stack([step.returns, step.lengths, success], -1)
-            due = step.done & (counts < quota)
+            due = ended & ~waiting & (counts < quota)
+            if step.valid is not None:
+                due = due & step.valid  # an episode whose world failed came to nothing
             slot = torch.where(due, counts, quota)  # what is not asked for goes behind the rest
             found[worlds, slot] = torch.where(due.unsqueeze(-1), row, found[worlds, slot])
             counts = counts + due
+            waiting = waiting | (ended & ~step.done)
+    collector.check()
     rows = [row for world, asked in zip(found.tolist(), quota.tolist(), strict=True) for row in world[:asked]]
     return Evaluation(
         tuple(r for r, _, _ in rows),

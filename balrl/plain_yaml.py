@@ -57,8 +57,11 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    except ValueError as error:
-        raise UserError(f"{source}: {text!r} is not a value that YAML can read ({error}); quote it") from error
+    except RecursionError as error:
+        raise UserError(f"{source}: not valid YAML (nested too deeply)") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of tags that do not fit their values
+        shown = text if len(text) <= 60 else f"{text[:57]}…"
+        raise UserError(f"{source}: {shown!r} is not a value that YAML can read ({error}); quote it") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

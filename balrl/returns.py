@@ -108,11 +108,15 @@ class RunningEpisodes:
         """Take one vector step ``[N, …]`` and return the transitions of the episodes that it ended, if any."""
         self.steps.append(batch)
         ended = []
+        failed = torch.zeros_like(done) if valid is None else done & ~valid
+        for world in failed.nonzero().flatten().tolist():  # the world failed: its episode was cut one step before
+            if self.starts[world] < len(self.steps) - 1:
+                ended.append(self._take(world, len(self.steps) - 1))
         if valid is not None:
             for world in (~valid).nonzero().flatten().tolist():
                 self.starts[world] = len(self.steps)  # a reset row is no transition; the episode begins after it
-        for world in done.nonzero().flatten().tolist():
-            ended.append(self._take(world))
+        for world in (done & ~failed).nonzero().flatten().tolist():
+            ended.append(self._take(world, len(self.steps)))
         oldest = min(self.starts)
         if oldest:
             self.steps = self.steps[oldest:]
@@ -137,8 +141,8 @@ class RunningEpisodes:
             self.steps = [Batch(**dict(zip(fields, row, strict=True))) for row in zip(*fields.values(), strict=True)]
             self.starts = state["starts"].tolist()
 
-    def _take(self, world: int) -> Batch:
-        rows = self.steps[self.starts[world] :]
+    def _take(self, world: int, stop: int) -> Batch:
+        rows = self.steps[self.starts[world] : stop]
         self.starts[world] = len(self.steps)
         episode = Batch(
             *(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -12,11 +15,16 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from balrl.batch import Batch
+from balrl.errors import EnvironmentFault
 from balrl.spaces import SpaceAdapter
 
 Policy = Callable[[Tensor], Tensor]
 """Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]``, which the task gets clipped to [-1, 1]."""
 
+ABORTED = "aborted"
+"""In the info of a step that was none: its world failed, and its episode ends without being stored further."""
+FIELDS = ("observation", "reward")
+"""What of a step must be finite."""
 SUCCESS_KEYS = ("success", "is_success", "goal_achieved")
 
 
@@ -25,7 +33,8 @@ class Step(NamedTuple):
 
     Attributes:
         batch: the transitions ``[N, …]``, rewards raw.
-        valid: ``[N]`` bool, or None if every row is a transition (NEXT_STEP's reset rows are none).
+        valid: ``[N]`` bool, or None if every row is a transition (NEXT_STEP's reset rows are none, nor are steps in
+            which a world failed).
         done: ``[N]`` bool, episodes that ended with this step.
         returns, lengths: ``[N]``, of the running episodes, this step included.
         success: ``[N]`` bool, whether the task reported success in the episode so far; None if it reports none.
@@ -54,6 +63,9 @@ class Collector:
         seed: of the environments, used by the first reset.
     """
 
+    waiting_since: ClassVar[dict[int, float]] = {}
+    """When each call of an environment in this process began that has not returned, on the monotonic clock."""
+
     def __init__(
         self,
         env: gym.vector.VectorEnv[Any, Any, Any],
@@ -73,8 +85,12 @@ class Collector:
 
     def start(self, seed: int | None = None) -> None:
         """Begin new episodes in every world."""
-        observations, _ = self.env.reset(seed=seed)
-        self.observations = self.spaces.observations_to(observations, self.device)
+        with self._waiting():
+            observations, _ = self.env.reset(seed=seed)
+        with self._naming("reset"):
+            self.observations = self.spaces.observations_to(observations, self.device)
+        self._invalid = torch.zeros(len(FIELDS), self.num_envs, dtype=torch.bool, device=self.device)
+        self._note(self.observations)
         self.returns = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         self.lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.success = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
@@ -91,13 +107,17 @@ class Collector:
         self.success = self.success & ~fresh
 
         observations, actions = self.observations, policy(self.observations)
-        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
-            self._for_environment(actions.clamp(-1, 1))
-        )
+        with self._waiting():
+            raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
+                self._for_environment(actions.clamp(-1, 1))
+            )
         receive = self._receive_tensors if self._takes_tensors else self._receive
-        following, rewards, terminated, truncated = receive(
-            raw_observations, raw_rewards, raw_terminated, raw_truncated
-        )
+        with self._naming("step"):
+            following, rewards, terminated, truncated = receive(
+                raw_observations, raw_rewards, raw_terminated, raw_truncated
+            )
+        if self._takes_tensors:
+            self._note(following, rewards)
         done = terminated | truncated
 
         last, valid = following, None
@@ -111,6 +131,10 @@ class Collector:
             raw_observations, _ = self.env.reset(options={"reset_mask": raw_terminated | raw_truncated})
             following = self.spaces.observations_to(raw_observations, self.device)
 
+        aborted = self._aborted(infos)
+        if aborted is not None:
+            valid = ~aborted if valid is None else valid & ~aborted
+
         self.observations = following
         counted = 1 if valid is None else valid
         self.returns = self.returns + rewards * counted
@@ -120,8 +144,9 @@ class Collector:
         self._finished = done
         batch = Batch(observations, actions, rewards, last, terminated)
         success = (self.success, success_now) if self.reports_success else (None, None)
+        ended = done if aborted is None else done & ~aborted
         self._ended = self._ended + torch.stack(
-            [done, torch.where(done, self.returns, 0.0), self.lengths * done, self.success & done]
+            [ended, torch.where(ended, self.returns, 0.0), self.lengths * ended, self.success & ended]
         ).sum(-1)
         return Step(batch, valid, done, self.returns, self.lengths, *success)
 
@@ -130,6 +155,7 @@ class Collector:
 
         Nothing if none did. Until somebody asks, their sums stay on the device.
         """
+        self.check()
         count, *sums = self._ended.tolist()
         self._ended = torch.zeros_like(self._ended)
         if not count:
@@ -161,6 +187,46 @@ class Collector:
         self._ended = state["ended"].to(self.device)
         self.reports_success = bool(state["reports_success"])
 
+    def check(self) -> None:
+        """Ask the device whether every observation and reward so far was finite.
+
+        Raises:
+            EnvironmentFault: when one was not, naming the world. Worlds that give numpy arrays are asked at every step.
+        """
+        if bool(self._invalid.any()):
+            field, world = self._invalid.nonzero()[0].tolist()
+            raise _not_finite(world, FIELDS[field])
+
+    def _note(self, observations: Tensor, rewards: Tensor | None = None) -> None:
+        """Remember on the device which worlds returned NaN or infinity: nobody waits for the answer until `check`."""
+        finite = torch.ones_like(self._invalid[0]) if rewards is None else rewards.isfinite()
+        self._invalid = self._invalid | ~torch.stack([observations.isfinite().all(-1), finite])
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self.waiting_since[id(self)] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self.waiting_since[id(self)]
+
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        """Say which call it was whose result cannot be what the spaces say."""
+        try:
+            yield
+        except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
+            expected = f"expected {self.num_envs} observations of {self.spaces.observation_dim} numbers"
+            raise EnvironmentFault(
+                f"{what}() returned something else than its spaces say, {expected}: {error}"
+            ) from error
+
+    def _aborted(self, infos: Mapping[str, Any]) -> Tensor | None:
+        flags = next(
+            (i[ABORTED] for i in (infos.get("final_info"), infos) if isinstance(i, Mapping) and ABORTED in i), None
+        )
+        return None if flags is None else self._tensor(np.asarray(flags, bool), torch.bool)
+
     def _for_environment(self, actions: Tensor) -> Any:
         actions = self.spaces.to_environment(actions)
         if self._takes_tensors:
@@ -184,6 +250,11 @@ class Collector:
         self._staging[:, :width] = torch.from_numpy(np.asarray(self.spaces.flatten(observations)))
         for column, values in enumerate(rest):
             self._staging[:, width + column] = torch.from_numpy(np.asarray(values))
+        if not math.isfinite(self._staging.sum()):
+            finite = self._staging.isfinite()
+            for world, row in enumerate(finite):
+                if not bool(row.all()):
+                    raise _not_finite(world, FIELDS[int(bool(row[:width].all()))])
         arrived = self._staging.to(self.device, non_blocking=True, copy=True)
         rewards, terminated, truncated = arrived[:, width:].unbind(-1)
         return arrived[:, :width].contiguous(), rewards, terminated.bool(), truncated.bool()
@@ -192,10 +263,7 @@ class Collector:
         final, ended = infos.get("final_obs"), np.flatnonzero(done)
         if final is None or not len(ended):
             return following
-        flat = [
-            self.spaces.flatten({k: v[i] for k, v in final.items()} if isinstance(final, Mapping) else final[i])
-            for i in ended
-        ]
+        flat = [self.spaces.flatten(_row(final, int(i))) for i in ended]
         last = following.clone()
         last[torch.from_numpy(ended).to(self.device)] = self.spaces.observations_to(np.stack(flat), self.device)
         return last
@@ -217,3 +285,14 @@ class Collector:
             return None
         values = source[key]
         return self._tensor(values if isinstance(values, Tensor) else np.asarray(values, bool), torch.bool)
+
+
+def _not_finite(world: int, field: str) -> EnvironmentFault:
+    return EnvironmentFault(f"world {world}: its {field} is NaN or infinite, expected finite numbers")
+
+
+def _row(observations: Any, index: int) -> Any:
+    """Return one world's observation out of all worlds'."""
+    if isinstance(observations, Mapping):
+        return {key: _row(value, index) for key, value in observations.items()}
+    return observations[index]

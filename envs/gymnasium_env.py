@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +13,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from torch import Tensor
 
+from balrl.envs.checked import CheckedWorld
 from balrl.envs.robotics import AdaptedObservation, observation_adapter
 
 # Derived quantities that Gymnasium's tasks read between steps; the simulator leaves them one integration step behind.
@@ -18,6 +21,9 @@ DERIVED = ("xpos", "xquat", "xmat", "xipos", "ximat", "site_xpos", "site_xmat", 
            "subtree_com", "cinert", "cvel", "cfrc_ext", "qfrc_actuator", "sensordata")  # fmt: skip
 # Model fields that tasks move at reset, such as the door of AdroitHandDoor.
 MODEL = ("body_pos", "body_quat", "site_pos", "site_quat")
+
+DEFAULT_LIMIT = 10_000
+"""Steps of an episode where neither the task nor anybody else says."""
 
 
 class ResumableSyncVectorEnv(VectorWrapper):
@@ -45,22 +51,73 @@ class ResumableSyncVectorEnv(VectorWrapper):
             )
 
 
-def make_gymnasium_env(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """Build a synchronous vector environment with SAME_STEP autoreset, resumable where its physics is MuJoCo's own."""
+def make_gymnasium_env(
+    env_id: str, num_envs: int, kwargs: dict[str, Any], ends_episode: bool = False
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """Build worlds of a registered task side by side; see `side_by_side`.
+
+    Args:
+        env_id: Gymnasium id.
+        num_envs: how many.
+        kwargs: of `gymnasium.make`.
+        ends_episode: see `CheckedWorld`.
+    """
     adapter = observation_adapter(env_id)
-    wrappers = (lambda env: AdaptedObservation(env, adapter),) if adapter else ()
+
+    def make() -> gym.Env[Any, Any]:
+        env = gym.make(env_id, **kwargs)
+        return AdaptedObservation(env, adapter) if adapter else env
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-        env = gym.make_vec(
-            env_id,
-            num_envs=num_envs,
-            vectorization_mode="sync",
-            wrappers=wrappers,
-            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-            **kwargs,
+        return side_by_side([make() for _ in range(num_envs)], ends_episode=ends_episode)
+
+
+def side_by_side(
+    worlds: Sequence[gym.Env[Any, Any]], max_episode_steps: int | None = None, ends_episode: bool = False
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """Return worlds as a synchronous vector with SAME_STEP autoreset, resumable where their physics is MuJoCo's own.
+
+    Every world is checked at every step, and has a step limit: its own, or `max_episode_steps`, or `DEFAULT_LIMIT` with
+        a
+    warning.
+
+    Args:
+        worlds: alike.
+        max_episode_steps: of an episode, in place of the task's own limit if it has one.
+        ends_episode: see `CheckedWorld`.
+    """
+    limit = max_episode_steps
+    if limit is None and time_limit(worlds[0]) is None:
+        limit = DEFAULT_LIMIT
+        name = worlds[0].spec.id if worlds[0].spec else type(worlds[0].unwrapped).__name__
+        warnings.warn(
+            f"{name} has no step limit: its episodes are cut at {limit:,} steps; set "
+            "environment.max_episode_steps to choose",
+            stacklevel=2,
         )
-    if isinstance(env, SyncVectorEnv) and all(_is_resumable(e) for e in env.envs):
-        return ResumableSyncVectorEnv(env)
+    limited = [_limited(world, limit) if limit else world for world in worlds]
+    checked = [CheckedWorld(world, index, ends_episode) for index, world in enumerate(limited)]
+    env = SyncVectorEnv([partial(_itself, world) for world in checked], autoreset_mode=AutoresetMode.SAME_STEP)
+    env.spec = worlds[0].spec
+    return ResumableSyncVectorEnv(env) if all(_is_resumable(world) for world in checked) else env
+
+
+def time_limit(env: gym.Env[Any, Any]) -> int | None:
+    """Return a world's step limit, if it has one."""
+    found = _time_limit(env)
+    return int(found._max_episode_steps) if found else None
+
+
+def _limited(env: gym.Env[Any, Any], limit: int) -> gym.Env[Any, Any]:
+    found = _time_limit(env)
+    if found is None:
+        return gym.wrappers.TimeLimit(env, limit)
+    found._max_episode_steps = limit
+    return env
+
+
+def _itself(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     return env
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from balrl.bench.population import bench_population
-from balrl.run.registry import resolve_device
+from balrl.devices import check_device
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
+    device = check_device(options.device)
     results = []
     for kind in options.kinds:
         results.append(bench_population(kind, options.members, device, options.rounds, options.seconds))

@@ -158,12 +158,12 @@ def _online(mode: str):  # type: ignore[no-untyped-def]
     """Return steps of SAC in HalfCheetah-v5 as `balrl train` takes them: act, step, store, update."""
     from balrl import load_config
     from balrl.run.start_and_resume import prepare_run, start_run
-    from balrl.watch.display import SilentDisplay
+    from balrl.watch.display import Display
 
     settings = {"warmup.steps": "1000", "finetune.steps": "100000000", "tracking.wandb": "off", "compile": mode}
     folder = Path(tempfile.mkdtemp())
     config = load_config("sac/locomotion", settings=settings)
-    trainer = start_run(config, prepare_run(config, folder / "run", SilentDisplay()), folder / "run")
+    trainer = start_run(config, prepare_run(config, folder / "run", Display()), folder / "run")
     trainer._run_phase("warmup")
     trainer._next_phase()
     trainer._enter("finetune")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from balrl.batch import Batch
+from balrl.errors import UserError
+from balrl.spaces import SpaceAdapter
 from tests.conftest import random_batch
 
 
@@ -42,3 +48,55 @@ def test_rows_of_every_field() -> None:
     for kept, field in zip(batch.rows(chosen), batch, strict=True):
         assert torch.equal(kept, field[chosen])  # type: ignore[arg-type,index]
     assert Batch(*batch[:5]).rows(slice(1, 3)).log_probs is None
+
+
+SPACES = SpaceAdapter(gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-2.0, 4.0, (2,)))
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    """Four transitions in a task's own units."""
+    made = {
+        "observations": np.ones((4, 3)),
+        "actions": np.full((4, 2), 4.0),
+        "rewards": [1, 2, 3, 4],
+        "next_observations": np.zeros((4, 3), np.float64),
+        "terminated": [0, 0, 1, 0],
+    }
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+
+
+def test_arrays_of_a_loop_become_a_batch_in_the_agents_units() -> None:
+    batch = Batch.from_numpy(arrays(mc_returns=np.arange(4), next_actions=np.full((4, 2), -2)), SPACES)
+    assert batch.actions.tolist() == [[1.0, 1.0]] * 4
+    assert batch.next_actions is not None
+    assert batch.next_actions.tolist() == [[-1.0, -1.0]] * 4
+    assert batch.terminated.tolist() == [False, False, True, False]
+    assert batch.terminated.dtype == torch.bool
+    assert {x.dtype for x in batch if x is not None} == {torch.float32, torch.bool}
+    assert batch.log_probs is None
+
+
+def test_dictionaries_are_flattened_on_the_way() -> None:
+    space = gym.spaces.Dict({"arm": gym.spaces.Box(-1, 1, (2,)), "hand": gym.spaces.Box(-1, 1, (1,))})
+    seen = {"arm": np.ones((4, 2)), "hand": np.zeros((4, 1))}
+    spaces = SpaceAdapter(space, gym.spaces.Box(-1, 1, (2,)))
+    batch = Batch.from_numpy(arrays(observations=seen, next_observations=seen), spaces)
+    assert batch.observations.tolist() == [[1, 1, 0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actions": np.zeros((4, 5))}, r"the batch's actions have shape \(4, 5\), expected \(4, 2\)"),
+        ({"observations": np.zeros(3)}, r"the batch's observations have shape \(3,\), expected \(4, 3\)"),
+        ({"rewards": np.zeros((4, 1))}, r"the batch's rewards have shape \(4, 1\), expected \(4,\)"),
+        ({"next_actions": np.zeros((3, 2))}, r"the batch's next_actions have shape \(3, 2\), expected \(4, 2\)"),
+        ({"terminated": [0, 7, 0, 0]}, "the batch's terminated hold 7, expected booleans"),
+        ({"rewards": ["a", "b", "c", "d"]}, "the batch's rewards hold <U1, expected numbers"),
+        ({"rewards": None}, "the batch lacks 'rewards'"),
+        ({"reward": np.zeros(4)}, "'reward' is no field of a batch; did you mean 'rewards'?"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_would(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Batch.from_numpy(arrays(**changes), SPACES)

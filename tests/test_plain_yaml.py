@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given, strategies as st
 
+from balrl.errors import UserError
 from balrl.plain_yaml import dump_yaml, parse_yaml
 
 
@@ -20,3 +22,13 @@ WORDS = st.sampled_from(["12e45", "off", "0x1", "1:30", "null", "~", "2024-01-02
 @example("\x85")
 def test_whatever_is_dumped_is_read_back(value: object) -> None:
     assert parse_yaml(dump_yaml({"key": value}), "text") == {"key": value}
+
+
+@pytest.mark.parametrize(
+    "text", ["!!bool maybe", "!!int x", "[" * 3_000, "!!timestamp x", "!!binary 1", "- !!float [1]"]
+)
+def test_tags_and_depths_that_do_not_fit_are_one_line(text: str) -> None:
+    with pytest.raises(UserError, match="here") as raised:
+        parse_yaml(text, "here")
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400

@@ -89,3 +89,25 @@ def test_every_field_is_described() -> None:
 def test_a_section_that_is_no_union_keeps_its_whole_key(given: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         validate(StudyConfig, given, "the study")
+
+
+def test_a_later_source_of_rewards_takes_the_place_of_the_presets() -> None:
+    data = {"reward": {"pairs": 1000, "steps": 25}}
+    with pytest.warns(UserWarning, match=r"reward\.preferences takes the place of the preset's reward\.pairs"):
+        assert override(data, {"reward.preferences": "a"}) == {"reward": {"steps": 25, "preferences": "a"}}
+    both = override(data, {"reward.preferences": "a", "reward.pairs": 3})  # set together: refused when the run begins
+    assert both["reward"] == {"pairs": 3, "steps": 25, "preferences": "a"}
+    assert override({}, {"reward.ensemble": "b"}) == {"reward": {"ensemble": "b"}}
+
+
+def test_real_values_are_taken_as_they_are() -> None:
+    found = override({}, {"agent.expectile": 0.9, "seed": 3, "dataset": None, "agent.hidden": (8, 8)})
+    assert found == {"agent": {"expectile": 0.9, "hidden": (8, 8)}, "seed": 3, "dataset": None}
+
+
+def test_only_what_the_chosen_agent_has_is_suggested() -> None:
+    with pytest.raises(UserError, match="unknown key 'epochs'") as raised:
+        load_config("iql/point-maze", settings={"epochs": 3})
+    assert "agent.epochs" not in str(raised.value)
+    with pytest.raises(UserError, match=r"did you mean 'agent\.epochs'"):
+        load_config("ppo/classic", settings={"epochs": 3})

@@ -216,14 +216,14 @@ def learn(device: torch.device, size: Size, folder: Path) -> Result:
     """Return the learning curve of a preset that is stopped after some minutes."""
     from balrl.run.presets import load_config
     from balrl.run.start_and_resume import prepare_run, run_to_its_end, start_run
-    from balrl.watch.display import SilentDisplay
+    from balrl.watch.display import Display
 
     path = folder / "learning"
     shutil.rmtree(path, ignore_errors=True)  # of a check that did not come to its end
     settings = {"device": str(device), "tracking.wandb": "off", **size.settings}
     config = load_config(size.preset, settings=settings)
-    trainer = start_run(config, prepare_run(config, path, SilentDisplay()), path)
-    timer = threading.Timer(60 * size.minutes, lambda: setattr(trainer, "stop_requested", True))
+    trainer = start_run(config, prepare_run(config, path, Display()), path)
+    timer = threading.Timer(60 * size.minutes, lambda: setattr(trainer.components.stop, "requested", True))
     timer.start()
     try:
         run_to_its_end(trainer)

@@ -42,20 +42,20 @@ def add_bench_verbs(verbs: Any) -> None:
 
 def _update(options: argparse.Namespace, _: list[str]) -> None:
     import torch
-    from rich.console import Console
     from rich.table import Table
 
     from balrl.bench.updates import KINDS, bench_updates
+    from balrl.cli.console import make_console
+    from balrl.devices import check_device
     from balrl.execution.products import MACHINE
-    from balrl.run.registry import resolve_device
 
     for kind in options.kinds:
         if kind not in KINDS:
             raise UserError(f"no kind '{kind}'{did_you_mean(kind, KINDS)}; kinds: {', '.join(KINDS)}")
-    device = resolve_device(options.device)
+    device = check_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    console = Console()
+    console = make_console()
     table = Table("update", "as written", "fastest", "spread", "ratio", "of floor", "first call")
     notices = []
     with console.status("compiling and measuring") as status:
@@ -90,17 +90,17 @@ def _update(options: argparse.Namespace, _: list[str]) -> None:
 
 def _envs(options: argparse.Namespace, _: list[str]) -> None:
     import torch
-    from rich.console import Console
     from rich.table import Column, Table
 
     from balrl.bench.envs import bench_envs, own_envs
-    from balrl.run.registry import resolve_device
+    from balrl.cli.console import make_console
+    from balrl.devices import check_device
 
-    device = resolve_device(options.device)
+    device = check_device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
     default = own_envs()
-    console = Console()
+    console = make_console()
     names = ("environment", "engine", "worlds", "random", "2 × 256 policy")
     table = Table(*(Column(name, no_wrap=True) for name in names))
     with console.status("measuring; MuJoCo Warp compiles its kernels the first time, which takes minutes") as status:
@@ -115,13 +115,12 @@ def _envs(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _gpu(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
     from balrl.bench.gpu import SMALL, WHOLE, page, run_checks
-    from balrl.run.registry import resolve_device
+    from balrl.cli.console import make_console
+    from balrl.devices import check_device
 
-    console = Console()
-    device = resolve_device(options.device)
+    console = make_console()
+    device = check_device(options.device)
     if device.type == "cpu":
         console.print("no GPU here: a small run on the CPU, which shows that the command works", style="yellow")
     with console.status("beginning") as status:

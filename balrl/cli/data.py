@@ -61,13 +61,12 @@ def add_data_verbs(verbs: Any) -> None:
 
 
 def _info(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
+    from balrl.cli.console import make_console
     from balrl.data.inspect import describe
     from balrl.report.tables import dataset_table
 
     dataset, context = _load_for_inspection(options)
-    Console().print(dataset_table(dataset, describe(dataset, context)))
+    make_console().print(dataset_table(dataset, describe(dataset, context)))
 
 
 def _check(options: argparse.Namespace, _: list[str]) -> int:
@@ -84,6 +83,7 @@ def _check(options: argparse.Namespace, _: list[str]) -> int:
 def _collect(options: argparse.Namespace, _: list[str]) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from balrl.cli.console import make_console
     from balrl.run.record_dataset import record_dataset
 
     minari_id = options.out.removeprefix(MINARI) if options.out.startswith(MINARI) else None
@@ -92,24 +92,32 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
 
         check_minari_id(minari_id)
     out = Path(f"{minari_id.replace('/', '-')}.hdf5") if minari_id else Path(options.out)
-    with Progress("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("transitions", total=options.steps)
-        try:
-            episodes = record_dataset(
-                options.env,
-                options.source,
-                options.steps,
-                out,
-                seed=options.seed,
-                deterministic=options.deterministic,
-                noise=options.noise,
-                epsilon=options.epsilon,
-                device=options.device,
-                progress=lambda rows: bar.update(task, completed=rows),
-            )
-        except KeyboardInterrupt:
-            print(f"stopped; the same command goes on with {out}.partial")
-            raise
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=make_console())
+    task = bar.add_task("transitions", total=options.steps)
+
+    def show(rows: int) -> None:
+        bar.start()  # not before everything is known to fit
+        bar.update(task, completed=rows)
+
+    try:
+        episodes = record_dataset(
+            options.env,
+            options.source,
+            options.steps,
+            out,
+            seed=options.seed,
+            deterministic=options.deterministic,
+            noise=options.noise,
+            epsilon=options.epsilon,
+            device=options.device,
+            progress=show,
+        )
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on with {out}.partial")
+        raise
+    finally:
+        bar.stop()
     if minari_id:
         try:
             _write(str(out), options.out, options.env)

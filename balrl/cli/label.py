@@ -30,8 +30,7 @@ def add_label_verbs(actions: Any) -> None:
 
 
 def _film(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
+    from balrl.cli.console import make_console
     from balrl.envs.observed import draw_observations, drawing_task
     from balrl.rewards import Preferences
     from balrl.rewards.clips import MOST_PICTURES, write_clips
@@ -50,7 +49,7 @@ def _film(options: argparse.Namespace, _: list[str]) -> None:
         frames = draw_or_explain(lambda: draw_observations(env, observations, every))
         return [small_picture(frame) for frame in frames]
 
-    with Console().status("starting") as status:
+    with make_console().status("starting") as status:
         page = write_clips(
             preferences, draw, options.folder, lambda i: status.update(f"drawing pair {i:,} of {len(preferences):,}")
         )

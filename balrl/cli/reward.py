@@ -108,8 +108,7 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
+    from balrl.cli.console import make_console
     from balrl.errors import check_target
     from balrl.rewards import Preferences, RewardEnsemble, fit_ensemble
     from balrl.settings import validate
@@ -120,7 +119,7 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
     preferences = Preferences.load(options.preferences)
     width = preferences.inputs.shape[-1]
     ensemble = RewardEnsemble(width, made.members, made.hidden, made.shared_trunk, options.seed)
-    with Console().status("training") as status:
+    with make_console().status("training") as status:
         found = fit_ensemble(
             ensemble,
             preferences,
@@ -160,9 +159,9 @@ def _relabel(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from balrl.cli.console import make_console
     from balrl.rewards.pool import powers_of_two, read_pool
 
     pool = read_pool(options.file, options.group, options.scores, options.gold)
@@ -173,12 +172,11 @@ def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
         gold = ["unknown"] * len(counts) if found.gold is None else [f"{x:.4f}" for x in found.gold]
         for n, kl, proxy, true in zip(counts, found.kl, found.proxy, gold, strict=True):
             table.add_row(objective, f"{n:,}", f"{kl:.3f}", f"{proxy:.4f}", true)
-    Console().print(table)
+    make_console().print(table)
 
 
 def _study(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
+    from balrl.cli.console import make_console
     from balrl.plain_yaml import read_config_file
     from balrl.settings import validate
     from balrl.studies.config import StudyConfig
@@ -190,7 +188,7 @@ def _study(options: argparse.Namespace, _: list[str]) -> None:
     if options.seeds:
         config = config.model_copy(update={"seeds": tuple(options.seeds)})
     if not options.report_only:
-        with Console().status("starting") as status:
+        with make_console().status("starting") as status:
             run_study(config, options.out, status.update)
     results = read_results(options.out / "results.jsonl")
     if not results:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from balrl.cli.arguments import non_negative, number, positive
-from balrl.errors import UserError, check_target
+from balrl.cli.console import make_console
+from balrl.errors import check_target
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -32,7 +33,14 @@ def add_run_verbs(verbs: Any) -> None:
     compare.add_argument(
         "--metric", choices=("final", "best", "drop", "regret"), default="final", help="default: final"
     )
-    compare.add_argument("--out", type=Path, help="of the picture; default: compare.png")
+    compare.add_argument("--task", action="append", default=[], help="only this task; repeat for several; default: all")
+    compare.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        metavar="FILE.png|tex|csv",
+        help="a picture, a table for LaTeX, or numbers; repeat for several; default: compare.png",
+    )
     compare.set_defaults(run=_compare)
 
     export = verbs.add_parser("export", help="write a SAC, CQL, Cal-QL or WSRL policy for stable-baselines3")
@@ -42,8 +50,6 @@ def add_run_verbs(verbs: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
-
     from balrl.api import evaluate, record_video
     from balrl.report.tables import evaluation_table
 
@@ -58,9 +64,9 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         device=options.device,
         balance=options.balance,
     )
-    Console().print(evaluation_table(result))
+    make_console().print(evaluation_table(result))
     if options.video is not None:
-        task = {"env_id": options.env, "seed": options.seed, "device": options.device, "balance": options.balance}
+        task = {"env": options.env, "seed": options.seed, "device": options.device, "balance": options.balance}
         steps = record_video(options.path, options.video, **task)
         print(f"wrote {options.video}: {steps} steps")
 
@@ -83,25 +89,28 @@ def _plot(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
-    from rich.console import Console
+    from balrl.checkpoint import write_text
+    from balrl.report.compare import compare_runs
+    from balrl.report.compare_plot import draw_comparison
+    from balrl.report.compare_tables import comparison_csv, comparison_latex, comparison_table
+    from balrl.report.runs import read_runs
 
-    from balrl.report.compare import compare, comparison_table, draw_comparison, on_shared_tasks
-    from balrl.report.runs import labels, read_runs
-
-    target = check_target(options.out or Path("compare.png"), (".png",))
-    groups = labels(read_runs(options.runs))
-    if len(groups) < 2:
-        raise UserError(f"these runs are all of one method ({next(iter(groups))}); give runs of at least two")
-    groups = on_shared_tasks(groups)
-    rows = compare(groups, options.metric)
-    lengths = {run.evaluations[-1]["env_steps"] for runs in groups.values() for run in runs}
-    if len(lengths) > 1:
-        print(f"note: the runs end after {min(lengths):,} to {max(lengths):,} environment steps")
-    for run in (run for runs in groups.values() for run in runs if not run.finished):
-        print(f"note: '{run.path}' is not finished; its score so far is in the table")
-    Console().print(comparison_table(rows, options.metric))
-    draw_comparison(groups, rows, options.metric, target)
-    print(f"wrote {target}")
+    targets = [check_target(path, (".png", ".tex", ".csv")) for path in options.out or [Path("compare.png")]]
+    blocks = compare_runs(read_runs(options.runs), options.metric, options.task)
+    for block in blocks:
+        ends = {run.evaluations[-1]["env_steps"] for runs in block.groups.values() for run in runs}
+        if len(ends) > 1:
+            print(f"note: on {block.title} the runs end after {min(ends):,} to {max(ends):,} environment steps")
+    for run in dict.fromkeys(r.path for b in blocks for runs in b.groups.values() for r in runs if not r.finished):
+        print(f"note: '{run}' is not finished; its score so far is in the table")
+    make_console().print(comparison_table(blocks, options.metric))
+    for target in targets:
+        if target.suffix == ".png":
+            draw_comparison(blocks, options.metric, target)
+        else:
+            text = comparison_latex if target.suffix == ".tex" else comparison_csv
+            write_text(target, text(blocks, options.metric))
+        print(f"wrote {target}")
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from balrl.errors import EXIT_DIVERGED, EXIT_INTERRUPTED, UserError
 
@@ -21,16 +21,19 @@ USAGE = """balrl train --preset PRESET [--dataset FILE] [--env ID] [KEY=VALUE | 
        balrl train --preset PRESET --seeds 0:8 [--vary KEY=VALUE,VALUE,… …]
        balrl train --resume RUN_DIR
        balrl train --preset PRESET init.checkpoint=RUN_OR_CHECKPOINT
-       balrl train --preset PRESET --help"""
+       balrl train --preset PRESET --help
+
+--import MODULE, anywhere and as often as needed, imports a module of yours first, such as one that registers a task;
+the current folder is importable then."""
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Parse the arguments of ``balrl train`` and train."""
+def run(arguments: Sequence[str], imported: Sequence[str] = ()) -> int:
+    """Parse the arguments of ``balrl train`` and train; `imported` names the modules of ``--import``."""
     parser = argparse.ArgumentParser(prog="balrl train", usage=USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", help="one of `balrl config list`")
     parser.add_argument("--config", type=Path, help="a YAML file instead of a preset")
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with an interrupted run")
-    parser.add_argument("--run-dir", type=Path, help="default: runs/<agent>-<task>-s<seed>-<time>")
+    parser.add_argument("--run-dir", type=Path, help="default: runs/<method>-<task>-s<seed>-<time>")
     parser.add_argument("--seeds", help="train a population: 0:8 for 0 to 7, or 0,3,11")
     parser.add_argument(
         "--vary",
@@ -38,6 +41,13 @@ def run(arguments: Sequence[str]) -> int:
         default=[],
         metavar="KEY=VALUE,…",
         help="and these numbers of the agent, each with each",
+    )
+    parser.add_argument(
+        "--callback",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="a balrl.Callback, or a class of one, that is called while the run goes on",
     )
     parser.add_argument(
         "--on-divergence", choices=("warn", "stop", "rollback"), help="what to do when the watchdog sees something"
@@ -48,36 +58,44 @@ def run(arguments: Sequence[str]) -> int:
         parser.print_help()
         _print_settings(options.preset, options.config, parse_settings(rest))
         return 0
-    settings = parse_settings(rest)
+    settings: dict[str, Any] = parse_settings(rest)
     if options.on_divergence:
         settings["watchdog.on_divergence"] = options.on_divergence
 
-    from rich.console import Console
-
     from balrl.api import train, train_population
+    from balrl.cli.console import make_console
+    from balrl.run.imports import load_object
+    from balrl.run.inputs import take
     from balrl.run.members import member_configs, parse_seeds, parse_vary
     from balrl.run.presets import load_config
     from balrl.run.start_and_resume import default_run_dir
     from balrl.watch.display import RichDisplay
 
-    console = Console()
-    warnings.showwarning = lambda message, *_: console.print(f"warning: {message}", style="yellow", highlight=False)
+    callbacks = [load_object(path, "--callback") for path in options.callback]
+    console = make_console()
+    warnings.showwarning = lambda message, *_: console.print(
+        f"warning: {message}", style="yellow", highlight=False, markup=False
+    )
     with RichDisplay(console) as display:
         if options.resume is not None:
-            results = _resume(options, settings, display)
+            results = _resume(options, settings, display, callbacks)
         else:
             config = load_config(options.preset, options.config, settings)
+            imports = tuple(dict.fromkeys((*config.imports, *imported)))
+            config = take(config.model_copy(update={"imports": imports}))[0]
             if options.seeds or options.vary:
                 seeds = parse_seeds(options.seeds) if options.seeds else [config.seed]
                 members = member_configs(config, seeds, parse_vary(options.vary))
-                folder = options.run_dir or default_run_dir(config, options.preset, f"{len(members)}-members")
-                results = list(train_population(members, folder, display).values())
+                folder = options.run_dir or default_run_dir(config, f"{len(members)}-members")
+                results = list(train_population(members, folder, display, callbacks=callbacks).values())
             else:
-                results = [train(config, options.run_dir or default_run_dir(config, options.preset), display)]
+                results = [train(config, options.run_dir, display, callbacks=callbacks)]
     return _conclude(results)
 
 
-def _resume(options: argparse.Namespace, settings: dict[str, str], display: RichDisplay) -> list[RunResult]:
+def _resume(
+    options: argparse.Namespace, settings: dict[str, str], display: RichDisplay, callbacks: list[Any]
+) -> list[RunResult]:
     from balrl.api import resume, resume_population
     from balrl.run.presets import load_config
     from balrl.run.start_and_resume import member_dirs, read_run_config
@@ -90,7 +108,7 @@ def _resume(options: argparse.Namespace, settings: dict[str, str], display: Rich
     if member_dirs(options.resume):
         if options.preset or options.config or settings:
             raise UserError(f"'{options.resume}' is a population: it resumes with its own settings, leave others out")
-        return list(resume_population(options.resume, display).values())
+        return list(resume_population(options.resume, display, callbacks=callbacks).values())
     stored = read_run_config(options.resume)
     asked = None
     if options.preset or options.config:
@@ -98,7 +116,7 @@ def _resume(options: argparse.Namespace, settings: dict[str, str], display: Rich
     elif settings:
         data = override(stored.model_dump(mode="json"), settings)
         asked = validate(type(stored), data, "your settings")
-    return [resume(options.resume, asked, display)]
+    return [resume(options.resume, asked, display, callbacks=callbacks)]
 
 
 def _conclude(results: Sequence[RunResult]) -> int:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,19 @@ from balrl.returns import MonteCarlo
 
 Array = NDArray[Any]
 CHUNK = 100_000
+REQUIRED = ("observations", "actions", "rewards", "terminated")
+OPTIONAL = ("truncated", "next_observations")
+ALIASES = {
+    "terminals": "terminated",
+    "terminations": "terminated",
+    "timeouts": "truncated",
+    "truncations": "truncated",
+}
+DEFAULT_LIMIT = 1000
+"""Steps of an episode in data that neither marks truncation nor comes with a task's limit: D4RL's locomotion."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """N transitions, contiguous by episode.
 
@@ -34,6 +45,7 @@ class Dataset:
         env_id: the environment that the data names as its own, if it does.
         rewards_from: what gave the rewards, where it is not the task itself.
         notes: what reading changed or had to assume, one sentence each.
+        flaws: what reading found that nothing can be learned from, one sentence each.
 
     Raises:
         UserError: when the arrays are empty or their shapes disagree.
@@ -49,6 +61,7 @@ class Dataset:
     env_id: str | None = None
     rewards_from: str | None = None
     notes: tuple[str, ...] = field(default=())
+    flaws: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         rows = len(self.rewards)
@@ -72,32 +85,107 @@ class Dataset:
             )
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any], name: str = "arrays") -> Dataset:
-        """Build a dataset from a dictionary of arrays with the field names of this class.
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, Any],
+        name: str = "arrays",
+        env_id: str | None = None,
+        max_episode_steps: int | None = None,
+        rewards_from: str | None = None,
+    ) -> Dataset:
+        """Build a dataset from a dictionary of arrays, with the names of this class, of D4RL or of Minari.
 
-        D4RL's ``terminals``/``timeouts`` and Minari's ``terminations``/``truncations`` are accepted as well.
-        `truncated` may be absent when every episode terminates. The last row is marked truncated if nothing ends it.
+        That is `observations`, `actions`, `rewards`, ``terminated`` (``terminals``, ``terminations``), and optionally
+        ``truncated`` (``timeouts``, ``truncations``) and `next_observations`; others are ignored.
+
+        Without `next_observations`, ``next_observations[t] = observations[t + 1]`` inside an episode; each episode's
+        last transition is dropped unless it terminated (its successor was not stored), the row before it becoming the
+        truncated one, and so is the last row. Without ``truncated`` episodes are cut at `max_episode_steps`. The last
+        row is marked truncated if nothing ends it.
+
+        Args:
+            arrays: of N rows each.
+            name: of the data.
+            env_id: the environment that they are of.
+            max_episode_steps: the environment's step limit, used only without ``truncated``; `DEFAULT_LIMIT` if not
+                given.
+            rewards_from: what gave the rewards, where it is not the task itself.
+
+        Raises:
+            UserError: when an array is missing, empty, no numbers or of a shape that does not fit.
         """
-        aliases = {
-            "terminals": "terminated",
-            "terminations": "terminated",
-            "timeouts": "truncated",
-            "truncations": "truncated",
-        }
-        data = {aliases.get(key, key): np.asarray(value) for key, value in arrays.items()}
-        needed = ["observations", "actions", "rewards", "next_observations", "terminated"]
-        missing = [key for key in needed if key not in data]
+        known = {ALIASES.get(key, key): value for key, value in arrays.items()}
+        missing = [key for key in REQUIRED if key not in known]
         if missing:
             raise UserError(f"dataset '{name}' lacks {missing}; it has {sorted(arrays)}")
-        terminated = data["terminated"].astype(bool)
-        truncated = data.get("truncated", np.zeros(len(terminated), bool)).astype(bool)
-        if len(truncated) and not (terminated[-1] or truncated[-1]):
-            truncated[-1] = True
+        data = {key: _column(key, known[key], name) for key in (*REQUIRED, *OPTIONAL) if key in known}
+        rows = data["rewards"].size
+        if rows == 0:
+            raise UserError(f"dataset '{name}' is empty: expected at least one transition")
+        for key, values in data.items():
+            flat = key in ("rewards", "terminated", "truncated")
+            if not values.shape or values.shape[0] != rows or (flat and values.size != rows):
+                raise UserError(f"dataset '{name}': {key} has shape {values.shape}, rewards has {rows} values")
+        flaws = tuple(flaw for key in ("terminated", "truncated") if key in data for flaw in _bad_flags(key, data[key]))
+        terminated = data["terminated"].astype(bool).reshape(rows)
+        notes = []
+        if "truncated" in data:
+            truncated = data["truncated"].astype(bool).reshape(rows)
+        else:
+            limit = max_episode_steps or DEFAULT_LIMIT
+            truncated = _timeouts_from_limit(terminated, limit)
+            notes.append(f"no timeouts in the data: episodes cut at {limit} steps")
         floats: dict[str, Any] = {
             key: np.ascontiguousarray(data[key], np.float32)
             for key in ("observations", "actions", "rewards", "next_observations")
+            if key in data
         }
-        return cls(**floats, terminated=terminated, truncated=truncated, name=name)
+        floats["rewards"] = floats["rewards"].reshape(rows)
+        keep = np.ones(rows, bool)
+        if "next_observations" not in floats:
+            observations = floats["observations"]
+            floats["next_observations"] = np.concatenate([observations[1:], observations[-1:]])
+            cut = truncated & ~terminated
+            cut[-1] = True
+            keep = ~cut
+            truncated[:-1] |= cut[1:] & ~(terminated | truncated)[:-1]
+            notes.append(f"no next_observations in the data: {int(cut.sum())} rows without a stored successor dropped")
+            if not keep.any():
+                raise UserError(f"dataset '{name}': no transition has a stored successor; add next_observations")
+        if not keep.all():
+            floats = {key: value[keep] for key, value in floats.items()}
+            terminated, truncated = terminated[keep], truncated[keep]
+        if not (terminated[-1] or truncated[-1]):
+            truncated = truncated.copy()
+            truncated[-1] = True
+            if keep.all():
+                notes.append("the last row ended no episode: marked truncated")
+        return cls(
+            **floats,
+            terminated=terminated,
+            truncated=truncated,
+            name=name,
+            env_id=env_id,
+            rewards_from=rewards_from,
+            notes=tuple(notes),
+            flaws=flaws,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a D4RL HDF5 file, whole or not at all, and return its path; an older file there is replaced.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        from balrl.data.writer import save_d4rl
+
+        save_d4rl(self, Path(path))
+        return Path(path)
+
+    def __repr__(self) -> str:
+        size = f"{len(self):,} transitions in {len(self.episode_slices):,} episodes"
+        widths = f"{self.observations.shape[1]} observations, {self.actions.shape[1]} actions"
+        return f"<Dataset '{self.name}'{f' of {self.env_id}' if self.env_id else ''}: {size}, {widths}>"
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -167,3 +255,35 @@ class Dataset:
             if isinstance(value, np.ndarray):
                 digest.update(np.ascontiguousarray(value).data)
         return digest.hexdigest()
+
+
+def _column(key: str, value: Any, name: str) -> Array:
+    try:
+        values = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise UserError(f"dataset '{name}': {key} is no array: {error}") from error
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"dataset '{name}': {key} holds {values.dtype}, expected numbers")
+    return values
+
+
+def _bad_flags(key: str, values: Array) -> list[str]:
+    wrong = np.flatnonzero(~np.isin(values.reshape(-1), (0, 1)))
+    if not len(wrong):
+        return []
+    return [
+        f"{key}: {len(wrong):,} values are neither 0 nor 1, the first is {values.reshape(-1)[wrong[0]]} in row "
+        f"{wrong[0]:,}: write true where an episode ended and false elsewhere"
+    ]
+
+
+def _timeouts_from_limit(terminated: Array, limit: int) -> Array:
+    """Mark every step that is the `limit`-th of its episode."""
+    truncated = np.zeros(len(terminated), bool)
+    length = 0
+    for t, ended in enumerate(terminated):
+        length += 1
+        truncated[t] = length == limit
+        if ended or truncated[t]:
+            length = 0
+    return truncated

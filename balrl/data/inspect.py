@@ -64,7 +64,7 @@ def describe(dataset: Dataset, context: TaskContext | None = None) -> Descriptio
 def problems(dataset: Dataset, context: TaskContext | None = None) -> list[str]:
     """Return what is broken or suspicious, a sentence each with the count and what to do; empty if nothing is."""
     context = context or TaskContext()
-    found = [*_wrong_shapes(dataset, context), *not_finite(dataset)]
+    found = [*dataset.flaws, *_wrong_shapes(dataset, context), *not_finite(dataset)]
     found += _missing_ends(dataset) + _suspicious_terminals(dataset, context.max_episode_steps)
     found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset)
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from balrl.data.dataset import Array, Dataset
 from balrl.errors import UserError
-from balrl.spaces import GOAL_KEYS
+from balrl.spaces import SpaceAdapter
 
 Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -20,8 +20,8 @@ Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None = None) -> Dataset:
     """Read a Minari dataset by its id (local, or fetched by Minari), or from its folder.
 
-    Goal-dictionary observations are flattened to observation + desired goal. Every episode holds one observation more
-    than actions, so each transition has its true successor.
+    Goal-dictionary observations are flattened to observation + desired goal, other dictionaries of boxes to all of
+    them. Every episode holds one observation more than actions, so each transition has its true successor.
 
     Args:
         name: an id such as ``D4RL/door/human-v2``, or a folder that holds ``data/main_data.hdf5``.
@@ -43,6 +43,23 @@ def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None =
             f"the Minari dataset '{name}' is not on this machine and could not be fetched ({reason}); "
             f"here are: {', '.join(local) or 'none'}; fetch it with `minari download {name}` where there is a network"
         ) from error
+    return from_minari(data, adapter_for, Path(name).name if (Path(name) / "data").is_dir() else None)
+
+
+def from_minari(
+    data: Any, adapter_for: Callable[[str], Adapter | None] | None = None, name: str | None = None
+) -> Dataset:
+    """Return the transitions of a `minari.MinariDataset`; see `load_minari`.
+
+    Args:
+        data: the dataset.
+        adapter_for: as `load_minari`'s.
+        name: of the data; default: its id.
+
+    Raises:
+        UserError: when it is empty or not flat.
+    """
+    name = name or str(data.spec.dataset_id)
     env_id = data.spec.env_spec.id if data.spec.env_spec else None
     adapter = adapter_for(env_id) if adapter_for and env_id else None
     columns: dict[str, list[Array]] = {key: [] for key in ("observations", "next_observations", "actions", "rewards")}
@@ -50,7 +67,7 @@ def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None =
     for episode in data.iterate_episodes():
         if not len(episode.rewards):
             continue
-        observations = _flat(episode.observations, adapter, name)
+        observations = _flat(episode.observations, adapter, data.spec.observation_space, name)
         columns["observations"].append(observations[:-1])
         columns["next_observations"].append(observations[1:])
         columns["actions"].append(np.asarray(episode.actions))
@@ -68,7 +85,7 @@ def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None =
         **floats,
         terminated=np.concatenate(terminated),
         truncated=np.concatenate(truncated),
-        name=Path(name).name if (Path(name) / "data").is_dir() else data.spec.dataset_id,
+        name=name,
         env_id=env_id,
     )
 
@@ -126,16 +143,18 @@ def save_minari(dataset: Dataset, dataset_id: str, action_space: gym.Space[Any])
         )
 
 
-def _flat(observations: Any, adapter: Adapter | None, name: str) -> Array:
-    if isinstance(observations, Mapping):
-        if not all(key in observations for key in GOAL_KEYS):
-            raise UserError(f"'{name}' has observations with keys {sorted(observations)}, expected a goal dictionary")
-        adapted = adapter(observations) if adapter else observations
-        observations = np.concatenate([np.asarray(adapted[key]) for key in GOAL_KEYS], -1)
-    observations = np.asarray(observations)
-    if observations.ndim != 2:
-        raise UserError(f"'{name}' has observations of shape {observations.shape[1:]}, expected flat vectors")
-    return observations
+def _flat(observations: Any, adapter: Adapter | None, space: gym.Space[Any], name: str) -> Array:
+    """Return an episode's observations as vectors, as a task of this space would."""
+    if adapter and isinstance(observations, Mapping):
+        observations = adapter(observations)
+        space = gym.spaces.Dict(
+            {key: gym.spaces.Box(-np.inf, np.inf, np.shape(observations[key])[1:]) for key in observations}
+        )
+    try:
+        flat = SpaceAdapter(space, gym.spaces.Box(-1, 1, (1,))).flatten(observations)
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
+    return np.asarray(flat)
 
 
 def _import() -> Any:

@@ -90,8 +90,8 @@ def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
 
 
 def check_finite(dataset: Dataset) -> None:
-    """Raise a `UserError` if any value is NaN or infinite: nothing could be learned from it."""
-    found = not_finite(dataset)
+    """Raise a `UserError` if any value is NaN or infinite, or a flag neither true nor false."""
+    found = [*dataset.flaws, *not_finite(dataset)]
     if found:
         raise UserError(f"dataset '{dataset.name}': {found[0]}; `balrl data check` shows everything")
 

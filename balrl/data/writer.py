@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,11 @@ import numpy as np
 
 from balrl.data.dataset import Array, Dataset
 from balrl.errors import UserError, check_target
+
+RECORD = struct.Struct("<qI")
+"""What stands before a record of a partial file: its length and its CRC-32."""
+SLASH = "\u2215"
+"""Stands for a slash in the names of arrays."""
 
 
 def save_d4rl(dataset: Dataset, path: Path) -> None:
@@ -29,85 +37,154 @@ def save_d4rl(dataset: Dataset, path: Path) -> None:
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str]) -> None:
-    """Write arrays and attributes to a new file: to a temporary name first, then renamed."""
-    import h5py
+    """Write arrays and attributes to a new file, whole or not at all.
 
-    temporary = check_target(path).with_name(f".{path.name}.writing")
-    with h5py.File(temporary, "w") as file:
+    The file is made in memory: HDF5's own writing ends the process where a disk is full.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+
+    def fill(file: Any) -> None:
         for key, value in arrays.items():
             file.create_dataset(key, data=value, compression="gzip")
         file.attrs.update(attributes)
-    os.replace(temporary, path)
+
+    _write(path, fill)
+
+
+def _write(path: Path, fill: Callable[[Any], None]) -> None:
+    import h5py
+
+    temporary = check_target(path).with_name(f".{path.name}.writing")
+    with h5py.File(temporary.name, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    try:
+        with temporary.open("wb") as target:
+            target.write(image)
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write '{path}' ({len(image) / 1e6:,.1f} MB): {error.strerror}") from error
 
 
 class EpisodeWriter:
-    """Appends episodes to ``<path>.partial`` and renames it to `path` when it is finished.
+    """Appends episodes to ``<path>.partial`` and makes `path` of them when it is finished.
+
+    The partial file is a row of records (`RECORD`), each an episode's arrays in NumPy's own format. An episode counts
+    when
+    its record is whole: a crash or a full disk costs the one that was being written.
 
     Args:
         path: of the finished file; must not exist.
         settings: what the episodes are made with; a partial file that was begun with other settings is refused.
 
     Raises:
-        UserError: when the file exists, or the partial file was begun with other settings.
+        UserError: when the file exists, or the partial file was begun with other settings, or cannot be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        import h5py
-
         if path.exists():
             raise UserError(f"'{path}' exists already; choose another --out, or move it away")
         check_target(path)
         self.path, self.partial = path, path.with_name(f"{path.name}.partial")
-        begun = self.partial.exists()
-        try:
-            self._file = h5py.File(self.partial, "a")
-        except OSError as error:
-            raise UserError(f"'{self.partial}' cannot be gone on with ({error}); remove it to begin anew") from error
+        self.episodes = self.rows = 0
+        """How many whole episodes, and transitions of them, are written."""
         wanted = json.dumps(dict(settings), sort_keys=True)
-        if begun and self._file.attrs.get("settings") != wanted:
-            found = self._file.attrs.get("settings")
+        try:
+            self._file = self.partial.open("r+b" if self.partial.exists() else "w+b", buffering=0)
+        except OSError as error:
+            raise UserError(f"'{self.partial}' cannot be written: {error.strerror}") from error
+        try:
+            self._begin(wanted)
+        except BaseException:
             self._file.close()
+            raise
+
+    def _begin(self, wanted: str) -> None:
+        records = self._records()
+        first = next(records, None)
+        if first is None and self.partial.stat().st_size > RECORD.size:
+            raise UserError(f"'{self.partial}' is no recording of this balrl; remove it to begin anew")
+        if first is None:
+            self._file.truncate(0)
+            self._append(wanted.encode())
+            return
+        if first != wanted.encode():
+            found = first.decode(errors="replace")
             raise UserError(f"'{self.partial}' was begun with {found}, you ask for {wanted}; remove it to begin anew")
-        self._file.attrs["settings"] = wanted
-
-    @property
-    def episodes(self) -> int:
-        """How many whole episodes are written."""
-        return int(self._file.attrs.get("episodes", 0))
-
-    @property
-    def rows(self) -> int:
-        """How many transitions of whole episodes are written."""
-        return int(self._file.attrs.get("rows", 0))
+        for record in records:
+            self.episodes, self.rows = self.episodes + 1, self.rows + len(_arrays(record)["rewards"])
+        self._file.truncate(self._file.tell())  # what a crash left behind the last whole episode
 
     def add(self, columns: Mapping[str, Array]) -> None:
-        """Append one episode; it counts only when all of it is on the disk."""
-        start, count = self.rows, len(columns["rewards"])
-        for key, value in columns.items():
-            if key not in self._file:
-                shape = (start, *value.shape[1:])
-                self._file.create_dataset(
-                    key, shape, value.dtype, maxshape=(None, *value.shape[1:]), chunks=True, compression="gzip"
-                )
-            data = self._file[key]
-            data.resize(start + count, axis=0)  # what a crash left behind the last whole episode is overwritten
-            data[start:] = value
-        self._file.attrs["rows"], self._file.attrs["episodes"] = start + count, self.episodes + 1
-        self._file.flush()
+        """Append one episode; it counts only when all of it is on the disk.
+
+        Raises:
+            UserError: when there is no room; what was whole before stays whole, and can be gone on with.
+        """
+        payload = io.BytesIO()
+        np.savez(payload, allow_pickle=False, **{key.replace("/", SLASH): value for key, value in columns.items()})
+        self._append(payload.getvalue())
+        self.episodes, self.rows = self.episodes + 1, self.rows + len(columns["rewards"])
 
     def close(self) -> None:
         """Stop here; the partial file can be gone on with."""
         self._file.close()
 
     def finish(self, attributes: Mapping[str, str]) -> None:
-        """Cut the file to its whole episodes, describe it, and give it its name."""
-        rows = self.rows
-        self._file.visititems(lambda _, item: item.resize(rows, axis=0) if hasattr(item, "resize") else None)
-        for key in ("settings", "rows", "episodes"):
-            del self._file.attrs[key]
-        self._file.attrs.update(attributes)
+        """Make the file of the whole episodes, describe it, and remove the partial one.
+
+        Raises:
+            UserError: when there is no room; the partial file stays.
+        """
+        self._file.seek(0)
+        records = self._records()
+        next(records)
+        episodes = [_arrays(record) for record in records]
+        columns = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+        write_hdf5(self.path, columns, attributes)
         self._file.close()
-        os.replace(self.partial, self.path)
+        self.partial.unlink()
+
+    def _append(self, payload: bytes) -> None:
+        start = self._file.tell()
+        record = RECORD.pack(len(payload), zlib.crc32(payload)) + payload
+        try:
+            written = 0
+            while written < len(record):
+                written += self._file.write(record[written:]) or 0
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(start)
+            self._file.seek(start)
+            raise UserError(
+                f"cannot write '{self.partial}': {error.strerror}; its {self.episodes:,} whole episodes ({self.rows:,} "
+                "transitions) are kept: make room, and the same command goes on"
+            ) from error
+
+    def _records(self) -> Iterator[bytes]:
+        """Yield the records that are whole, and leave the file at the end of the last one."""
+        self._file.seek(0)
+        end = 0
+        while True:
+            header = self._file.read(RECORD.size)
+            length, checksum = RECORD.unpack(header) if len(header) == RECORD.size else (-1, 0)
+            payload = self._file.read(length) if 0 <= length <= self.partial.stat().st_size else b""
+            if len(payload) != length or zlib.crc32(payload) != checksum:
+                self._file.seek(end)
+                return
+            end = self._file.tell()
+            yield payload
+
+
+def _arrays(record: bytes) -> dict[str, Array]:
+    with np.load(io.BytesIO(record), allow_pickle=False) as stored:
+        return {key.replace(SLASH, "/"): stored[key] for key in stored.files}
 
 
 def relabel(source: Path, target: Path, success: str, reward: float, otherwise: float) -> int:
@@ -138,8 +215,8 @@ def relabel(source: Path, target: Path, success: str, reward: float, otherwise: 
             raise UserError(
                 f"'{source}': {success} has {flags.size} values, there are {found} rewards; they must agree"
             )
-        temporary = target.with_name(f".{target.name}.writing")
-        with h5py.File(temporary, "w") as new:
+
+        def fill(new: Any) -> None:
             for key in old:
                 if key != "rewards":
                     old.copy(key, new)
@@ -147,5 +224,6 @@ def relabel(source: Path, target: Path, success: str, reward: float, otherwise: 
             values = np.where(flags, reward, otherwise).astype(np.float32)
             new.create_dataset("rewards", data=values, compression="gzip")
             new.attrs["rewards"] = f"{reward:g} where {success}, else {otherwise:g}; re-labelled by balrl"
-    os.replace(temporary, target)
+
+        _write(target, fill)
     return int(flags.sum())

@@ -14,7 +14,7 @@ from balrl.batch import Batch
 from balrl.execution.compiling import first_line
 from balrl.rollout import Collector, Policy, Step
 
-OF_COLLECTOR = ("observations", "returns", "lengths", "success", "_ended", "_resetting", "_finished")
+OF_COLLECTOR = ("observations", "returns", "lengths", "success", "_ended", "_resetting", "_finished", "_invalid")
 
 
 class _Graph(NamedTuple):

@@ -11,6 +11,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from balrl.report.figures import drawn
+
 Array = NDArray[Any]
 
 
@@ -31,7 +33,18 @@ def draw_balance_map(
         coverage: of the same shape, transitions of the data at each place; all zeros if there was no data.
         bounds: smallest and largest balance of the family.
     """
-    figure = Figure(figsize=(10, 4.8), layout="constrained", dpi=120)
+    with drawn(path, 10, 4.8) as figure:
+        _draw(figure, walls, goal, balance, coverage, bounds)
+
+
+def _draw(
+    figure: Figure,
+    walls: Array,
+    goal: tuple[float, float],
+    balance: Array,
+    coverage: Array,
+    bounds: tuple[float, float],
+) -> None:
     left, right = figure.subplots(1, 2)
     extent = (0.0, float(walls.shape[1]), float(walls.shape[0]), 0.0)
     blocked = np.kron(walls, np.ones(np.array(balance.shape) // np.array(walls.shape))).astype(bool)
@@ -46,7 +59,6 @@ def draw_balance_map(
     right.set_title("where the data was", loc="left", fontsize=11)
     for axis in (left, right):
         _draw_maze(axis, walls, goal, extent)
-    figure.savefig(path)
 
 
 def _draw_maze(axis: Axes, walls: Array, goal: tuple[float, float], extent: tuple[float, float, float, float]) -> None:

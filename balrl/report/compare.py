@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
-from rich.table import Table
-
-from balrl.errors import UserError
+from balrl.errors import UserError, did_you_mean
 from balrl.evaluation import bootstrap_interval, iqm, probability_of_improvement
-from balrl.report.curves import COLORS, short_number
-from balrl.report.runs import Run
+from balrl.report.runs import Run, labels
 from balrl.report.switch import switch_report
 
 METRICS = ("final", "best", "drop", "regret")
@@ -50,31 +43,63 @@ class Row:
         return min(map(len, self.scores)) > 1
 
 
-def on_shared_tasks(groups: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
-    """Return the runs on the tasks that every method ran.
+class Block(NamedTuple):
+    """The methods on one task, or on all tasks together.
+
+    Attributes:
+        title: the task, or how many.
+        rows: one for each method, in the order in which they were given.
+        groups: their runs.
+    """
+
+    title: str
+    rows: list[Row]
+    groups: dict[str, list[Run]]
+
+
+def compare_runs(runs: Sequence[Run], metric: str = "final", chosen: Sequence[str] = ()) -> list[Block]:
+    """Compare methods task by task and, where all ran several and have normalised scores there, over these together.
+
+    Args:
+        runs: of any methods and tasks.
+        metric: the score of the last or the best evaluation, or the drop at the switch or the regret after it.
+        chosen: only these tasks; default: all.
 
     Raises:
-        UserError: when there is no such task.
+        UserError: when a chosen task is none of the runs', or a run lacks the metric.
     """
-    tasks = dict.fromkeys(r.task for runs in groups.values() for r in runs)
-    shared = [t for t in tasks if all(any(r.task == t for r in runs) for runs in groups.values())]
-    if not shared:
-        raise UserError(f"the methods share no task; found {', '.join(tasks)}: compare runs on the same task")
-    return {method: [r for r in runs if r.task in shared] for method, runs in groups.items()}
+    tasks = list(dict.fromkeys(run.task for run in runs))
+    for name in chosen:
+        if name not in tasks:
+            raise UserError(f"no run is on the task '{name}'{did_you_mean(name, tasks)}; found {', '.join(tasks)}")
+    runs = [run for run in runs if not chosen or run.task in chosen]
+    groups = labels(runs)
+    tasks = [task for task in tasks if not chosen or task in chosen]
+    blocks = [_block(task, groups, [task], metric) for task in tasks]
+    shared = [task for task in tasks if all(any(run.task == task for run in group) for group in groups.values())]
+    comparable = all(run.is_normalized for run in runs if run.task in shared)
+    if len(shared) > 1 and comparable:
+        blocks.append(_block(f"{len(shared)} tasks together", groups, shared, metric))
+    return blocks
 
 
-def compare(groups: Mapping[str, Sequence[Run]], metric: str = "final") -> list[Row]:
-    """Compare methods on the tasks that all of them ran.
+def _block(title: str, groups: Mapping[str, Sequence[Run]], tasks: Sequence[str], metric: str) -> Block:
+    here = {method: [run for run in group if run.task in tasks] for method, group in groups.items()}
+    here = {method: group for method, group in here.items() if group}
+    return Block(title, compare(here, tasks, metric), here)
+
+
+def compare(groups: Mapping[str, Sequence[Run]], tasks: Sequence[str], metric: str = "final") -> list[Row]:
+    """Compare methods on tasks that all of them ran.
 
     Args:
         groups: runs by method; the first is what the others are compared with.
-        metric: the score of the last or the best evaluation, or the drop at the switch or the regret after it.
+        tasks: which.
+        metric: see `compare_runs`.
 
     Raises:
-        UserError: when there is no such task, or a run lacks the metric.
+        UserError: when a run lacks the metric.
     """
-    groups = on_shared_tasks(groups)
-    tasks = list(dict.fromkeys(r.task for runs in groups.values() for r in runs))
     rows: list[Row] = []
     for method, runs in groups.items():
         scores = [[_value(r, metric) for r in runs if r.task == task] for task in tasks]
@@ -85,56 +110,6 @@ def compare(groups: Mapping[str, Sequence[Run]], metric: str = "final") -> list[
         pooled = [x for task in scores for x in task]
         rows.append(Row(method, scores, iqm(pooled), bootstrap_interval(scores), better))
     return rows
-
-
-def comparison_table(rows: Sequence[Row], metric: str) -> Table:
-    """Return the table of ``balrl compare``."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method")
-    for name in ("runs", f"{metric}, IQM", "95 % interval", "P(better than the first)"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        interval = "[{:.1f}, {:.1f}]".format(*row.interval) if row.is_repeated else "one run"
-        better = "—"
-        if row.improvement is not None:
-            repeated = row.is_repeated and rows[0].is_repeated
-            better = ("{:.2f} [{:.2f}, {:.2f}]" if repeated else "{:.2f}").format(*row.improvement)
-        table.add_row(row.method, str(row.count), f"{row.iqm:.1f}", interval, better)
-    return table
-
-
-def draw_comparison(groups: Mapping[str, Sequence[Run]], rows: Sequence[Row], metric: str, path: Path) -> None:
-    """Draw the intervals, and the interquartile mean over each run's course, into a PNG."""
-    figure = Figure(figsize=(12, 2.6 + 0.35 * len(rows)), layout="constrained", dpi=120)
-    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    for index, row in enumerate(rows):
-        color = COLORS[index % len(COLORS)]
-        left.plot(row.interval, [index, index], color=color, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        left.plot(row.iqm, index, "|", color=color, markersize=16, markeredgewidth=2.5)
-        values = [x for task in row.scores for x in task]
-        left.plot(values, [index] * len(values), "o", color=color, markersize=3, alpha=0.6)
-        _curve(right, groups[row.method], color, row.method)
-    left.set_yticks(range(len(rows)), [row.method for row in rows], fontsize=8)
-    left.invert_yaxis()
-    left.set_title(f"{metric}: IQM, 95 % interval, every run", loc="left", fontsize=10)
-    right.axvline(0, color="#555555", linewidth=0.9, linestyle=":")
-    right.set_title("score, interquartile mean over runs", loc="left", fontsize=10)
-    right.set_xlabel("← updates of pre-training · environment steps →", fontsize=9)
-    right.xaxis.set_major_formatter(FuncFormatter(short_number))
-    for axis in (left, right):
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
-
-
-def _curve(axis: Axes, runs: Sequence[Run], color: str, label: str) -> None:
-    at: dict[int, list[float]] = {}
-    for run in runs:
-        for record in run.evaluations:
-            if record["score"] is not None:
-                at.setdefault(record["step"] - run.switch_step, []).append(record["score"])
-    steps = sorted(step for step, scores in at.items() if len(scores) == len(runs))
-    axis.plot(steps, [iqm(at[s]) for s in steps], color=color, label=label, linewidth=1.5, marker="o", markersize=2.5)
 
 
 def _value(run: Run, metric: str) -> float:

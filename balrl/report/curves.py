@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from balrl.report.figures import drawn
 
 COLORS = (
     "#2f6f9f", "#c8553d", "#4f8a4c", "#8a5a9e", "#b8860b", "#3aa6a6", "#d16ba5", "#7a7a7a", "#5b6fd6", "#7a4a2b",
@@ -19,7 +22,11 @@ PHASE_SHADES = {"pretrain": "#eef2f5", "warmup": "#fbf3df", "finetune": "#ffffff
 
 def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, score_label: str) -> None:
     """Draw a run's records (of ``metrics.jsonl``) into a PNG."""
-    figure = Figure(figsize=(9, 8), layout="constrained", dpi=120)
+    with drawn(path, 9, 8) as figure:
+        _draw(figure, records, title, score_label)
+
+
+def _draw(figure: Figure, records: Sequence[Mapping[str, Any]], title: str, score_label: str) -> None:
     axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     score, losses, values = axes
     _line(score, records, "eval/score", COLORS[0], "evaluation, deterministic", marker="o")
@@ -28,6 +35,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, sc
     for index, key in enumerate(k for k in _keys(records) if k.endswith("/loss")):
         _line(losses, records, key, COLORS[index % len(COLORS)], key.removesuffix("/loss"))
     losses.set_yscale("symlog", linthresh=0.1)
+    losses.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     losses.set_ylabel("losses")
     _line(values, records, "critic/q", COLORS[0], "Q, data or replay actions")
     _line(values, records, "value/mean", COLORS[1], "V")
@@ -44,8 +52,7 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, sc
             axis.set_visible(False)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].xaxis.set_major_formatter(FuncFormatter(short_number))
-    score.set_title(title, loc="left", fontsize=11, pad=32)
-    figure.savefig(path)
+    score.set_title("\n".join(textwrap.wrap(title, 90)), loc="left", fontsize=11, pad=32)
 
 
 def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:

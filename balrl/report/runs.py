@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from balrl.errors import UserError
-from balrl.plain_yaml import parse_yaml
+from balrl.foreign import expect, fields, read_json
+from balrl.plain_yaml import read_config_file
 from balrl.watch.tracking import read_metrics
 
-IRRELEVANT = ("seed", "device", "compile", "threads", "tracking", "checkpoint", "evaluation", "instruments")
+IRRELEVANT = (
+    "preset", "imports", "seed", "device", "compile", "threads", "tracking", "checkpoint", "evaluation",
+    "instruments", "environment",
+)  # fmt: skip
 """Settings that do not make two runs different methods."""
 
 
@@ -45,6 +48,16 @@ class Run:
         options = self.config.get("env_kwargs") or {}
         return " ".join([self.config["env"], *(f"{key}={value}" for key, value in options.items())])
 
+    @property
+    def method(self) -> str:
+        """What it ran."""
+        return method_of(self.config)
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether its scores are normalised, and so comparable with those on other tasks."""
+        return self.evaluations[-1]["normalized_score"] is not None
+
     def settings(self) -> dict[str, Any]:
         """Return the settings that make the method, under dotted keys."""
         kept = {key: value for key, value in self.config.items() if key not in (*IRRELEVANT, "env", "env_kwargs")}
@@ -52,6 +65,13 @@ class Run:
         for key in ("init.checkpoint", "dataset"):  # where a file lies says nothing
             flat[key] = Path(str(flat[key])).name if key == "dataset" else flat.get(key) is not None
         return flat
+
+
+def method_of(config: Mapping[str, Any]) -> str:
+    """Return what a configuration's method is called: its preset's folder (wsrl, famo2o-iql, …), or else its agent."""
+    agent = config["agent"]
+    family = "famo2o-" if (agent.get("balance") or {}).get("kind") == "state-adaptive" else ""
+    return str(config.get("preset") or f"{family}{agent['name']}").partition("/")[0]
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -70,43 +90,58 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def labels(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Group runs by method, each named by its agent and the settings that tell it from the others.
+    """Group runs by method, each named by its preset or agent and by the settings that tell it from others of that
+    name.
 
-    Settings are compared among runs of one task, and hyperparameters of the agent among runs of the same agent.
+    Settings are compared among runs of one task. A setting is named in full where its last word alone would be
+    ambiguous.
     """
     settings = [run.settings() for run in runs]
-    groups: dict[str, list[Run]] = {}
+    differing: list[dict[str, Any]] = []
     for run, mine in zip(runs, settings, strict=True):
-        words = [str(mine["agent.name"])]
-        for key, value in mine.items():
-            others = [
-                other
-                for other, them in zip(settings, runs, strict=True)
-                if them.task == run.task and (not key.startswith("agent.") or other["agent.name"] == mine["agent.name"])
-            ]
-            if any(s.get(key) != value for s in others) and key != "agent.name":
-                words.append(f"{key.removeprefix('agent.')}={_word(value)}")
-        groups.setdefault(", ".join(words), []).append(run)
+        alike = [s for s, r in zip(settings, runs, strict=True) if (r.task, r.method) == (run.task, run.method)]
+        differing.append({key: value for key, value in mine.items() if any(s.get(key) != value for s in alike)})
+    keys = {key for found in differing for key in found}
+    groups: dict[str, list[Run]] = {}
+    for run, found in zip(runs, differing, strict=True):
+        words = [f"{_short(key, keys)}={_word(value)}" for key, value in found.items()]
+        groups.setdefault(", ".join([run.method, *words]), []).append(run)
     return groups
 
 
+def _short(key: str, others: Collection[str]) -> str:
+    """Return the last word of a key if it is the only one that ends so and says enough alone."""
+    last = key.rsplit(".", 1)[-1]
+    vague = last in ("steps", "updates", "kind", "name", "checkpoint", "capacity", "every", "layers")
+    return key.removeprefix("agent.") if vague or sum(k.rsplit(".", 1)[-1] == last for k in others) > 1 else last
+
+
 def _read(path: Path) -> Run:
-    config = parse_yaml((path / "config.yaml").read_text(encoding="utf-8"), f"'{path / 'config.yaml'}'")
-    evaluations, summary = (_read_json(path / name) for name in ("evaluations.json", "summary.json"))
-    needed = {"step", "env_steps", "score", "normalized_score"}
-    if not isinstance(config, dict) or not all(isinstance(e, dict) and needed <= e.keys() for e in evaluations or []):
-        raise UserError(f"'{path}' is damaged: its config.yaml or evaluations.json is not what balrl train writes")
+    config = read_config_file(path / "config.yaml")
+    fields(config, {"env": str, "seed": int, "agent": dict}, f"'{path / 'config.yaml'}'")
+    fields(config["agent"], {"name": str}, f"'{path / 'config.yaml'}': 'agent'")
+    summary = read_json(path / "summary.json", dict) if (path / "summary.json").exists() else {}
+    evaluations = read_evaluations(path / "evaluations.json")
     if not evaluations:
         raise UserError(f"'{path}' has no evaluation yet; let it run to its first one")
-    finished = isinstance(summary, dict) and bool(summary.get("finished"))
-    return Run(path, config, evaluations, read_metrics(path / "metrics.jsonl"), finished)
+    return Run(path, config, evaluations, read_metrics(path / "metrics.jsonl"), bool(summary.get("finished")))
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    except ValueError as error:
-        raise UserError(f"'{file}' is damaged ({error}); draw or compare the other runs") from error
+def read_evaluations(file: Path) -> list[dict[str, Any]]:
+    """Return the evaluations of an ``evaluations.json``; none if there is no such file.
+
+    Raises:
+        UserError: when it is not what balrl writes.
+    """
+    found: list[dict[str, Any]] = read_json(file, list) if file.exists() else []
+    for index, record in enumerate(found):
+        source = f"'{file}', evaluation {index}"
+        fields(record, {"step": int, "env_steps": int, "phase": str}, source)
+        for key in ("score", "normalized_score", "return_mean", "success_rate"):
+            if record.get(key) is not None:
+                expect(record[key], float, f"{source}: '{key}'")
+            record.setdefault(key, None)
+    return found
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from balrl.report.curves import COLORS, short_number
+from balrl.report.figures import drawn
 from balrl.report.runs import Run
 
 PANELS = (
@@ -30,7 +32,11 @@ def draw_switch(runs: Mapping[str, Run], path: Path, title: str) -> None:
         runs: by the name to show.
     """
     long = max(map(len, runs)) > 60
-    figure = Figure(figsize=(12, 7 + (0.2 * len(runs) if long else 0)), layout="constrained", dpi=120)
+    with drawn(path, 12, 7 + (0.2 * len(runs) if long else 0)) as figure:
+        _draw(figure, runs, title, long)
+
+
+def _draw(figure: Figure, runs: Mapping[str, Run], title: str, long: bool) -> None:
     axes: Any = figure.subplots(2, 3)
     for axis, (label, keys) in zip(axes.flat, PANELS, strict=True):
         for index, (name, run) in enumerate(runs.items()):
@@ -49,14 +55,14 @@ def draw_switch(runs: Mapping[str, Run], path: Path, title: str) -> None:
     if len(runs) > 1:
         figure.legend(
             handles,
-            names,
+            [textwrap.shorten(name, 150, placeholder=" …") for name in names],
             loc="outside lower center",
             ncols=1 if long else min(3, len(runs)),
             frameon=False,
             fontsize=7 if long else 9,
         )
-    figure.suptitle(f"{title}; solid: frozen logged batch, dashed: newest transitions", x=0.01, ha="left", fontsize=11)
-    figure.savefig(path)
+    told = f"{title}; solid: frozen logged batch, dashed: newest transitions"
+    figure.suptitle("\n".join(textwrap.wrap(told, 130)), x=0.01, ha="left", fontsize=11)
 
 
 def _line(axis: Axes, run: Run, key: str, color: str, label: str) -> None:

@@ -52,7 +52,7 @@ def write_clips(
     names = [f"pair-{index:05d}.webp" for index in range(len(preferences))]
     facts = {"task": preferences.env_id or "", "clips": names, "id": preferences.digest}
     page = resources.files("balrl.rewards").joinpath("labelling.html").read_text(encoding="utf-8")
-    page = page.replace("/* FACTS */ null", json.dumps(facts))
+    page = page.replace("/* FACTS */ null", json.dumps(facts).replace("<", "\\u003c"))
     target = folder / "index.html"
     same = target.is_file() and target.read_text(encoding="utf-8") == page
     if folder.exists() and not same and (not folder.is_dir() or any(folder.iterdir())):

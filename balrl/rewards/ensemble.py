@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from balrl.checkpoint import load_into
 from balrl.errors import UserError, check_target
+from balrl.foreign import expect, fields, read_tensors
 from balrl.networks import MLP, Normalizer, ScalarHead
 from balrl.rewards.conservative_objectives import check_members
 
 FORMAT = 1
+SETTINGS = {
+    "format": int, "input_dim": int, "members": int, "hidden": list, "shared_trunk": bool, "seed": int, "first": int,
+}  # fmt: skip
+"""What a file's header says."""
 
 
 class RewardEnsemble(nn.Module):
@@ -96,11 +103,11 @@ class RewardEnsemble(nn.Module):
             own[name].copy_(value if value.shape == own[name].shape else value[index : index + 1])
         return made
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write one ``.safetensors`` file, the settings as JSON in its header; whole or not at all."""
         from safetensors.torch import save_file
 
-        check_target(path, (".safetensors",))
+        path = check_target(Path(path), (".safetensors",))
         temporary = path.with_name(f".{path.name}")
         header = json.dumps({"format": FORMAT, **self.settings})
         save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary, {"balrl.rewards": header})
@@ -108,32 +115,28 @@ class RewardEnsemble(nn.Module):
         return path
 
     @classmethod
-    def load(cls, path: Path) -> RewardEnsemble:
+    def load(cls, path: str | Path) -> RewardEnsemble:
         """Read what `save` has written.
 
         Raises:
             UserError: when the file is missing, is something else, or a member's weights are not finite.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not path.is_file():
-            raise UserError(f"no reward ensemble at '{path}': no such file")
-        try:
-            with safe_open(path, "pt") as file:
-                header = (file.metadata() or {}).get("balrl.rewards")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"'{path}' is not a safetensors file: {error}") from error
-        if header is None:
-            raise UserError(f"'{path}' holds no reward ensemble: write one with RewardEnsemble.save")
-        settings = json.loads(header)
+        path = Path(path)
+        tensors, header = read_tensors(path, "reward ensemble", "balrl.rewards")
+        settings = dict(fields(header, SETTINGS, f"the header of '{path}'"))
         if settings.pop("format") != FORMAT:
             raise UserError(f"'{path}' has another format than this balrl's, {FORMAT}")
+        settings = {key: settings[key] for key in SETTINGS if key != "format"}
+        widths = [expect(width, int, f"the header of '{path}': 'hidden'") for width in settings["hidden"]]
+        for index, sizes in enumerate(pairwise((settings["input_dim"], *widths))):
+            layer = tensors.get(f"trunk.layers.{index}.weight")
+            stacked = () if settings["shared_trunk"] else (settings["members"],)
+            if layer is None or sorted(layer.shape) != sorted((*stacked, *sizes)):  # before any memory is taken
+                raise UserError(f"the members in '{path}' are not what its header says: {settings}")
+        if tensors.get("mean", torch.empty(0)).shape != (settings["members"],):
+            raise UserError(f"'{path}' has other members than its header says: {settings['members']}")
         made = cls(**settings)
-        try:
-            made.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise UserError(f"the members in '{path}' are not what its header says: {settings}") from error
+        load_into(made, tensors, path)
         of_members = ("head.", "mean", "std", *(() if settings["shared_trunk"] else ("trunk.",)))
         for name, value in tensors.items():
             if name.startswith(of_members):

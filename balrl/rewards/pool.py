@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from balrl.errors import UserError, read_text
+from balrl.foreign import expect, parse_json
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
 from balrl.rewards.conservative_objectives import check_members, conservative
 
@@ -59,7 +60,7 @@ class Pool:
         return [g[proxy[g].argsort(descending=True, stable=True)].tolist() for g in self.groups]
 
 
-def read_pool(path: Path, group: str = "prompt", scores: str = "scores", gold: str = "gold") -> Pool:
+def read_pool(path: str | Path, group: str = "prompt", scores: str = "scores", gold: str = "gold") -> Pool:
     """Read a JSONL or Parquet file (extra `parquet`) with one sample per row.
 
     Args:
@@ -71,6 +72,7 @@ def read_pool(path: Path, group: str = "prompt", scores: str = "scores", gold: s
     Raises:
         UserError: naming the row and the column that is not as expected.
     """
+    path = Path(path)
     rows = _rows(path)
     if not rows:
         raise UserError(f"'{path}' holds no rows")
@@ -123,10 +125,5 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
     for number, line in enumerate(read_text(path, "pool").splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"'{path}' line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"'{path}' line {number} is no JSON object")
-        yield row
+        source = f"'{path}' line {number}"
+        yield expect(parse_json(line, source), dict, source)

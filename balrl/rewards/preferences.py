@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from balrl.errors import UserError, check_target
+from balrl.foreign import expect, fields, read_tensors
 
 FORMAT = 1
 
@@ -93,11 +94,11 @@ class Preferences:
             labels=torch.cat([self.labels, other.labels]),
         )
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write one ``.safetensors`` file, the rest as JSON in its header; whole or not at all."""
         from safetensors.torch import save_file
 
-        check_target(path, (".safetensors",))
+        path = check_target(Path(path), (".safetensors",))
         header = json.dumps({"format": FORMAT, "env_id": self.env_id, "notes": self.notes})
         tensors = {name: getattr(self, name).contiguous() for name in ("observations", "actions", "labels")}
         temporary = path.with_name(f".{path.name}")
@@ -106,7 +107,7 @@ class Preferences:
         return path
 
     @classmethod
-    def load(cls, path: Path, env_id: str | None = None) -> Preferences:
+    def load(cls, path: str | Path, env_id: str | None = None) -> Preferences:
         """Read what `save` has written.
 
         Args:
@@ -116,21 +117,19 @@ class Preferences:
         Raises:
             UserError: when the file is missing, is something else, or holds preferences of another task.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not path.is_file():
-            raise UserError(f"no preferences at '{path}': no such file")
-        try:
-            with safe_open(path, "pt") as file:
-                header = (file.metadata() or {}).get("balrl.preferences")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"'{path}' is not a safetensors file: {error}") from error
-        if header is None or set(tensors) != {"observations", "actions", "labels"}:
-            raise UserError(f"'{path}' holds no preferences: write some with Preferences.save")
-        meta = json.loads(header)
+        path = Path(path)
+        tensors, header = read_tensors(path, "preferences", "balrl.preferences")
+        source = f"the header of '{path}'"
+        meta = fields(header, {"format": int, "notes": dict}, source)
         if meta["format"] != FORMAT:
             raise UserError(f"'{path}' has format {meta['format']}, this balrl reads {FORMAT}")
-        if env_id is not None and meta["env_id"] not in (None, env_id):
-            raise UserError(f"'{path}' holds preferences of {meta['env_id']}, expected {env_id}")
-        return cls(**tensors, env_id=meta["env_id"], notes=meta["notes"])
+        task = meta.get("env_id")
+        if task is not None:
+            expect(task, str, f"{source}: 'env_id'")
+        if env_id is not None and task not in (None, env_id):
+            raise UserError(f"'{path}' holds preferences of {task}, expected {env_id}")
+        names = {"observations", "actions", "labels"}
+        if set(tensors) != names or not all(x.is_floating_point() for x in tensors.values()):
+            kinds = {name: str(x.dtype).removeprefix("torch.") for name, x in sorted(tensors.items())}
+            raise UserError(f"'{path}' holds {kinds}, expected {sorted(names)} of floating-point numbers")
+        return cls(**tensors, env_id=task, notes=meta["notes"])

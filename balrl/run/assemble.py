@@ -13,11 +13,15 @@ from torch import Tensor
 
 from balrl.agent import Agent
 from balrl.data.prepare import RewardTransform, monte_carlo, observation_statistics
+from balrl.devices import check_device
 from balrl.disk import Prefetcher
+from balrl.envs.gymnasium_env import DEFAULT_LIMIT
 from balrl.errors import UserError
 from balrl.evaluation import Evaluation, evaluate_policy
 from balrl.execution.updates import choose_updates
+from balrl.memory import check_fits
 from balrl.replay import ReplayBuffer
+from balrl.rewards.learner import RewardLearner
 from balrl.run.assemble_data import (
     Logged,
     Shared,
@@ -28,9 +32,12 @@ from balrl.run.assemble_data import (
     reward_units,
 )
 from balrl.run.assemble_online import make_online
-from balrl.run.components import Components
+from balrl.run.components import Components, Stop
+from balrl.run.footprint import planned_bytes
+from balrl.run.given import GivenTask
+from balrl.run.inputs import Given
 from balrl.run.presets import TrainConfig
-from balrl.run.registry import make_agent, make_env, reference_of, resolve_device, step_limit
+from balrl.run.registry import make_agent, make_env, reference_of, step_limit, task_fingerprint
 from balrl.run.warm_start import Source, read_source, take_over
 from balrl.spaces import SpaceAdapter, space_to_json
 from balrl.watch.display import Display
@@ -44,6 +51,7 @@ def assemble(
     stored: Mapping[str, Any] | None = None,
     shared: Shared | None = None,
     stored_reward: Mapping[str, Tensor] | None = None,
+    given: Given | None = None,
 ) -> Components:
     """Put a run together. Writes nothing.
 
@@ -53,19 +61,28 @@ def assemble(
         stored: the JSON part of the checkpoint that the run goes on from, if it does.
         shared: the same for all runs that may share their logged data.
         stored_reward: the state of a learned reward in that checkpoint.
+        given: data and task that were handed over as objects.
 
     Raises:
         UserError: when any of it does not fit together.
     """
     shared = {} if shared is None else shared
-    device = resolve_device(config.device)
+    device = check_device(config.device)
     if config.data.disk and device.type != "cpu":
         raise UserError(f"data.disk keeps the data on the host, the run's device is {device}: set device=cpu")
+    given, stop = given or Given(), Stop()
     _seed_everything(config)
     source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
-    env = make_env(config.env, config.num_envs, device, config.env_kwargs)
+    task = given.env or config.env
+    env = make_env(task, config.num_envs, device, config.env_kwargs, config.environment)
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
-    recorded = read_recorded(config, spaces, step_limit(env), display, shared)
+    check_fits(
+        planned_bytes(config.agent, spaces.observation_dim, spaces.action_dim),
+        f"agent {config.agent.name} with its optimisers",
+        "lower agent.critics or agent.hidden",
+        device,
+    )
+    recorded = read_recorded(config, given.dataset, spaces, step_limit(env), display, shared)
     learner = make_reward(config, recorded, spaces, device, display, stored_reward if stored else None)
     logged = make_logged(config, recorded, spaces, learner, shared)
     rewards = reward_units(config, logged, source, stored, display)
@@ -76,7 +93,7 @@ def assemble(
     if config.warmup.steps or config.finetune.steps:
         interaction, sampler = make_online(config, env, agent, offline, rewards, returns, learner, display.notice)
     instruments, watchdog = _watchers(config, agent, logged, offline, rewards)
-    eval_env, evaluate = _evaluation(config, agent)
+    eval_env, evaluate = _evaluation(config, task, agent, stop)
     return Components(
         agent=agent,
         updates=choose_updates(
@@ -89,6 +106,7 @@ def assemble(
         instruments=instruments,
         watchdog=watchdog,
         evaluate=evaluate,
+        stop=stop,
         display=display,
         reward=learner,
         identity={
@@ -96,12 +114,20 @@ def assemble(
             "observation_space": space_to_json(env.single_observation_space),
             "action_space": space_to_json(env.single_action_space),
             "rewards": {"scale": rewards.scale, "bias": rewards.bias},
+            "task": {"name": str(task), "fingerprint": task_fingerprint(env)},
             "dataset_fingerprint": recorded.fingerprint() if recorded is not None else None,
-            "reward": learner.reward.describe() if learner is not None else None,
+            "reward": _described(learner, stored),
         },
         env=env,
         eval_env=eval_env,
     )
+
+
+def _described(learner: RewardLearner | None, stored: Mapping[str, Any] | None) -> str | None:
+    """Return what a learned reward was at the run's start, as it is known then."""
+    if learner is None:
+        return None
+    return str(stored["reward"]) if stored is not None else learner.reward.describe()
 
 
 def _seed_everything(config: TrainConfig) -> None:
@@ -152,16 +178,24 @@ def _watchers(
 
 
 def _evaluation(
-    config: TrainConfig, agent: Agent
+    config: TrainConfig, task: str | GivenTask, agent: Agent, stop: Stop
 ) -> tuple[gym.vector.VectorEnv[Any, Any, Any], Callable[[], Evaluation]]:
     """Return the worlds that the agent is evaluated in, and its evaluation there."""
     c = config.evaluation
-    env = make_env(config.env, min(c.num_envs, c.episodes), agent.device, config.env_kwargs)
-    reference = reference_of(config.env, env)
+    env = make_env(task, min(c.num_envs, c.episodes), agent.device, config.env_kwargs, config.environment)
+    reference = reference_of(task, env)
+    limit = c.max_episode_steps or (None if step_limit(env) else DEFAULT_LIMIT)
 
     def evaluate() -> Evaluation:
         return evaluate_policy(
-            lambda o: agent.act(o, deterministic=True), env, c.episodes, c.seed, agent.device, reference
+            lambda o: agent.act(o, deterministic=True),
+            env,
+            c.episodes,
+            c.seed,
+            agent.device,
+            reference,
+            limit,
+            lambda: stop.requested,
         )
 
     return env, evaluate

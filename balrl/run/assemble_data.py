@@ -42,15 +42,22 @@ class Logged(NamedTuple):
 
 
 def read_recorded(
-    config: TrainConfig, spaces: SpaceAdapter, limit: int | None, display: Display, shared: Shared
+    config: TrainConfig,
+    given: Dataset | None,
+    spaces: SpaceAdapter,
+    limit: int | None,
+    display: Display,
+    shared: Shared,
 ) -> Dataset | None:
-    """Read the run's data if it has any, and refuse what cannot be trained on."""
+    """Read the run's data if it has any and none was handed over, and refuse what cannot be trained on."""
     if config.dataset is None:
         return None
     key = (config.env, repr(config.env_kwargs), config.dataset, config.data.model_dump_json())
     if key not in shared:
         limit = config.data.max_episode_steps or limit
-        recorded = load_dataset(str(config.dataset), limit, mapped=config.data.disk is not None)
+        recorded = given
+        if recorded is None:
+            recorded = load_dataset(str(config.dataset), limit, mapped=config.data.disk is not None)
         check_spaces(recorded, spaces, config.env)
         check_finite(recorded)
         for note in recorded.notes:

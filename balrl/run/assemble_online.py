@@ -11,12 +11,14 @@ from balrl.agent import Agent
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.execution.steps import GraphCollector
+from balrl.memory import check_fits
 from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rewards.learner import RewardLearner
 from balrl.rollout import Collector
+from balrl.run.footprint import replay_bytes
 from balrl.run.interaction import Interaction
 from balrl.run.presets import TrainConfig
 
@@ -64,6 +66,12 @@ def make_online(
     rollouts = _make_rollouts(config, env.num_envs, agent) if agent.on_policy else None
     if rollouts is not None:
         capacity = rollouts.steps * env.num_envs
+    check_fits(
+        replay_bytes(capacity, agent.spaces.observation_dim, agent.spaces.action_dim),
+        f"the replay of {capacity:,} transitions",
+        "lower replay.capacity",
+        agent.device,
+    )
     replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
     interaction = Interaction(
         _make_collector(config, env, agent, notice),

@@ -21,13 +21,21 @@ from balrl.watch.watchdog import Watchdog
 
 
 @dataclass
+class Stop:
+    """Whether somebody has asked a run to stop; it does so at the next step, of an evaluation too."""
+
+    requested: bool = False
+
+
+@dataclass
 class Components:
     """What a run is made of; `assemble` puts it together.
 
     `updates` runs the agent's updates, `offline` serves pre-training, `interaction` fills the replay online, `sampler`
     is what fine-tuning draws from, `prefetcher` reads ahead what `offline` has on disk, `reward` is learned in place of
-    the task's if there is one, `eval_env` is where `evaluate` runs, and `identity` (configuration, spaces, rewards, the
-    data's fingerprint) is written into every checkpoint, so that each can be read alone.
+    the task's if there is one, `eval_env` is where `evaluate` runs (until `stop` says otherwise), and `identity`
+    (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each can be read
+    alone.
     """
 
     agent: Agent
@@ -39,6 +47,7 @@ class Components:
     instruments: SwitchInstruments
     watchdog: Watchdog
     evaluate: Callable[[], Evaluation]
+    stop: Stop
     display: Display
     reward: RewardLearner | None
     identity: dict[str, Any]

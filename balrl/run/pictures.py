@@ -14,29 +14,35 @@ from balrl.envs import PointMazeVectorEnv
 from balrl.replay import ReplayBuffer
 from balrl.report.balance_map import draw_balance_map
 from balrl.report.curves import draw_curves
-from balrl.report.runs import read_runs
+from balrl.report.runs import method_of, read_runs
 from balrl.report.switch_plot import draw_switch
 from balrl.run.components import Components
 from balrl.run.presets import TrainConfig
 
+LAST = "curves.png"
+"""The picture that is drawn last."""
 FINE = 8
 """Grid points per cell of a maze, each way."""
 
 
 def draw_pictures(run_dir: Path, config: TrainConfig, components: Components) -> None:
     """Draw ``curves.png``, ``switch.png`` for a run that went online, ``balance_map.png`` for a family in a maze."""
-    agent = components.agent
-    family = ", state-adaptive balance" if agent.is_family else ""
-    title = f"{config.agent.name}{family} on {config.env}, seed {config.seed}"
-    if (run_dir / "evaluations.json").exists():
-        [run] = read_runs([run_dir])
-        normalized = any("eval/normalized_score" in record for record in run.records)
-        draw_curves(run.records, run_dir / "curves.png", title, "normalised score" if normalized else "mean return")
-        if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
-            draw_switch({"run": run}, run_dir / "switch.png", title)
-    env = components.env.unwrapped
+    agent, env = components.agent, components.env.unwrapped
     if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, StateAdaptiveBalanceModule):
         _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, components.offline, env)
+    if (run_dir / "evaluations.json").exists():
+        title = f"{method_of(config.model_dump(mode='json'))} on {config.env}, seed {config.seed}"
+        [run] = read_runs([run_dir])
+        if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
+            draw_switch({"run": run}, run_dir / "switch.png", title)
+        normalized = any("eval/normalized_score" in record for record in run.records)
+        draw_curves(run.records, run_dir / LAST, title, "normalised score" if normalized else "mean return")
+
+
+def pictures_are_drawn(run_dir: Path) -> bool:
+    """Whether a finished run has its pictures: a run that is killed after its summary has not."""
+    last, summary = run_dir / LAST, run_dir / "summary.json"
+    return last.exists() and last.stat().st_mtime_ns >= summary.stat().st_mtime_ns
 
 
 def _draw_balance_map(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from balrl.config import AgentConfig, RunConfig
+from balrl.config import AgentConfig, Config, RunConfig
 from balrl.errors import UserError, did_you_mean
 from balrl.plain_yaml import dump_yaml, parse_yaml, read_config_file
 from balrl.settings import override, validate
@@ -20,6 +20,12 @@ else:
     from balrl.agents.registration import config_union
 
     AnyAgentConfig = config_union()
+
+
+class HoldsAgent(Config):
+    """Something that has an agent's hyperparameters."""
+
+    agent: AnyAgentConfig
 
 
 class TrainConfig(RunConfig):
@@ -51,14 +57,14 @@ def preset_text(name: str) -> str:
 def load_config(
     preset: str | None = None,
     file: str | Path | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Build the configuration of a run from a preset or a YAML file, and dotted settings over it.
 
     Args:
         preset: a name of `preset_names`.
         file: a YAML file instead of a preset.
-        settings: such as ``{"agent.expectile": "0.9", "seed": "3"}``; values are YAML.
+        settings: such as ``{"agent.expectile": 0.9, "seed": 3}``; text is YAML, as on the command line.
 
     Raises:
         UserError: for an unknown preset, key or value; the message names the nearest right one.
@@ -69,9 +75,18 @@ def load_config(
         source, data = f"'{file}'", read_config_file(Path(file))
     else:
         source, data = f"preset {preset}", parse_yaml(preset_text(str(preset)), f"preset {preset}")
+        data["preset"] = preset
+    kind = _agent_name(data)
     if settings:
         data, source = override(data, settings), f"{source} with your settings"
+        if _agent_name(data) != kind:
+            data.pop("preset", None)  # another agent is another method
     return validate(TrainConfig, data, source)
+
+
+def _agent_name(data: Mapping[str, Any]) -> Any:
+    agent = data.get("agent")
+    return agent.get("name") if isinstance(agent, Mapping) else None
 
 
 def dump_config(config: TrainConfig) -> str:

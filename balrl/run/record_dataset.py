@@ -12,9 +12,12 @@ from torch import Tensor
 
 from balrl.data.dataset import Array
 from balrl.data.writer import EpisodeWriter
+from balrl.devices import check_device
 from balrl.errors import UserError
 from balrl.rollout import Collector
-from balrl.run.registry import make_agent, make_env, resolve_device
+from balrl.run.components import Stop
+from balrl.run.interrupts import on_interrupt
+from balrl.run.registry import make_agent, make_env
 from balrl.run.warm_start import read_source
 
 if TYPE_CHECKING:
@@ -54,7 +57,9 @@ def record_dataset(
     Raises:
         UserError: when source, task and file do not fit together.
     """
-    env = make_env(env_id, 1, resolve_device("cpu"), env_kwargs)
+    if out.exists():
+        raise UserError(f"'{out}' exists already; choose another --out, or move it away")
+    env = make_env(env_id, 1, check_device("cpu"), env_kwargs)
     agent = _load_policy(source, env, device)
     settings: dict[str, Any] = {
         "env": env_id,
@@ -75,13 +80,19 @@ def record_dataset(
         noisy = (actions + noise * torch.randn_like(actions)).clamp(-1, 1)
         return torch.where(torch.rand(1, 1) < epsilon, uniform, noisy)
 
+    stop = Stop()
     try:
         while writer.rows < steps:
             torch.manual_seed(seed + writer.episodes)
             if agent is not None:
                 agent.stream.reseed(seed + writer.episodes)
             collector.start(seed + writer.episodes)
-            writer.add(_episode(collector, policy, steps - writer.rows))
+            with on_interrupt(lambda: setattr(stop, "requested", True)):
+                episode = _episode(collector, policy, steps - writer.rows, stop)
+                if episode is not None:
+                    writer.add(episode)
+            if stop.requested:
+                raise KeyboardInterrupt
             progress(writer.rows)
         episodes = writer.episodes
         how = f"{Path(source).name}, seed {seed}, noise {noise:g}, epsilon {epsilon:g}"
@@ -94,11 +105,18 @@ def record_dataset(
     return episodes
 
 
-def _episode(collector: Collector, policy: Callable[[Tensor], Tensor], limit: int) -> dict[str, Array]:
-    """Step one world to the end of its episode, or for `limit` steps, and return what it saw, in the task's units."""
+def _episode(
+    collector: Collector, policy: Callable[[Tensor], Tensor], limit: int, stop: Stop
+) -> dict[str, Array] | None:
+    """Step one world to the end of its episode, or for `limit` steps, and return what it saw, in the task's units.
+
+    None if somebody asked for a stop before.
+    """
     rows: list[tuple[Array, ...]] = []
     done = False
     while not done and len(rows) < limit:
+        if stop.requested:
+            return None
         step = collector.step(policy)
         batch, done = step.batch, bool(step.done[0])
         actions = collector.spaces.to_environment(batch.actions)
@@ -118,7 +136,7 @@ def _load_policy(source: str, env: Any, device: str) -> Agent | None:
     if source == "random":
         return None
     stored = read_source(source)
-    agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, resolve_device(device))
+    agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, check_device(device))
     wanted = (agent.spaces.observation_dim, agent.spaces.action_dim)
     found = (stored.tensors["normalizer.mean"].shape[0], stored.tensors["policy.mean.bias"].shape[0])
     if wanted != found:

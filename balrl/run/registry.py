@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -9,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
-from balrl.config import AgentConfig
+from balrl.config import AgentConfig, EnvironmentConfig
 from balrl.data import MINARI
 from balrl.errors import UserError, did_you_mean
+from balrl.run.given import GivenTask, check_named
+from balrl.run.imports import check_task_module
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -25,58 +29,57 @@ if TYPE_CHECKING:
 BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves")
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device that a configuration names; ``auto`` is a GPU where there is one.
+def make_env(
+    task: str | GivenTask,
+    num_envs: int,
+    device: torch.device | str = "cpu",
+    kwargs: Mapping[str, Any] | None = None,
+    config: EnvironmentConfig | None = None,
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """Build a vector environment by its Gymnasium id, ours on the device, others' on the CPU, or as it was handed over.
 
     Raises:
-        UserError: when there is no such device.
+        UserError: when there is no such task, or it cannot be made.
     """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise UserError(f"no device '{name}' here; found {', '.join(found)}") from error
-    return device
-
-
-def make_env(
-    env_id: str, num_envs: int, device: torch.device | str = "cpu", kwargs: Mapping[str, Any] | None = None
-) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """Build a vector environment by its Gymnasium id: ours on the device, others' on the CPU."""
     import gymnasium as gym
 
     from balrl.envs.gymnasium_env import make_gymnasium_env
     from balrl.envs.robotics import register_robotics
 
-    if env_id not in gym.registry:
+    config = config or EnvironmentConfig()
+    if not isinstance(task, str):
+        return task.make(num_envs, config)
+    check_named(task, "env")
+    check_task_module(task)
+    if task not in gym.registry:
         register_robotics()
     options = dict(kwargs or {})
+    if config.max_episode_steps is not None:
+        options.setdefault("max_episode_steps", config.max_episode_steps)
     try:
-        if env_id.startswith("balrl/"):
-            return gym.make_vec(env_id, num_envs=num_envs, device=device, **options)
-        return make_gymnasium_env(env_id, num_envs, options)
+        if task.startswith("balrl/"):
+            return gym.make_vec(task, num_envs=num_envs, device=device, **options)
+        return make_gymnasium_env(task, num_envs, options, config.on_invalid == "end-episode")
     except gym.error.UnregisteredEnv as error:
-        robotics = "Adroit" in env_id or "Maze" in env_id
+        robotics = "Adroit" in task or "Maze" in task
         extra = "; its package comes with: pip install 'balrl[robotics]'" if robotics else ""
-        hint = did_you_mean(env_id, gym.registry)
-        raise UserError(f"no environment '{env_id}' is registered with Gymnasium{hint}{extra}") from error
+        hint = did_you_mean(task, gym.registry)
+        own = "" if hint or extra else "; one of your own needs --import MODULE, the module that registers it"
+        raise UserError(f"no environment '{task}' is registered with Gymnasium{hint}{extra}{own}") from error
+    except UserError:
+        raise
     except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"environment '{env_id}' cannot be made with {options}: {reason}") from error
+        raise UserError(f"environment '{task}' cannot be made with {options}: {reason}") from error
 
 
 def make_drawn_env(
-    env_id: str, device: torch.device | str = "cpu", kwargs: Mapping[str, Any] | None = None
+    env_id: str | GivenTask, device: torch.device | str = "cpu", kwargs: Mapping[str, Any] | None = None
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Build one world that can be drawn, without a display where there is none."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own choice needs a display
-    drawn = {} if env_id.startswith("balrl/") else {"render_mode": "rgb_array"}
+    drawn = {} if not isinstance(env_id, str) or env_id.startswith("balrl/") else {"render_mode": "rgb_array"}
     return make_env(env_id, 1, device, {**(kwargs or {}), **drawn})
 
 
@@ -93,6 +96,7 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
         UserError: when there is no such file, or it is not a readable dataset.
     """
     name = str(path_or_id)
+    check_named(name, "dataset")
     if name in BUILT_IN_DATASETS:
         from balrl.envs.waypoints import halves_dataset, mixed_dataset
 
@@ -130,9 +134,31 @@ def inspection_context(env_id: str | None) -> TaskContext:
 
 
 def step_limit(env: gym.vector.VectorEnv[Any, Any, Any]) -> int | None:
-    """Return an environment's step limit: a torch environment's own, or its registration's."""
+    """Return an environment's step limit: a torch environment's own, its worlds', or its registration's."""
     own = getattr(env.unwrapped, "max_episode_steps", None)
+    worlds = getattr(env.unwrapped, "envs", None)
+    if own is None and worlds:
+        from balrl.envs.gymnasium_env import time_limit
+
+        own = time_limit(worlds[0])
     return own or (env.spec.max_episode_steps if env.spec else None)
+
+
+def task_fingerprint(env: gym.vector.VectorEnv[Any, Any, Any]) -> str:
+    """Return a hash of what is known of a task from outside: its spaces and its step limit."""
+    from balrl.spaces import space_to_json
+
+    known = [space_to_json(env.single_observation_space), space_to_json(env.single_action_space), step_limit(env)]
+    return hashlib.blake2b(json.dumps(known).encode(), digest_size=12).hexdigest()
+
+
+def task_of_dataset(path_or_id: str) -> str | None:
+    """Return the task that a dataset names as its own, without reading its transitions; None if it names none."""
+    if path_or_id in BUILT_IN_DATASETS or path_or_id.startswith(MINARI) or Path(path_or_id).is_dir():
+        return load_dataset(path_or_id).env_id
+    from balrl.data.d4rl import read_attributes
+
+    return read_attributes(Path(path_or_id)).get("env_id")
 
 
 def make_agent(
@@ -145,10 +171,10 @@ def make_agent(
     return agent_class(config)(observation_space, action_space, config, device)
 
 
-def reference_of(env_id: str, env: gym.vector.VectorEnv[Any, Any, Any]) -> Reference | None:
+def reference_of(task: str | GivenTask, env: gym.vector.VectorEnv[Any, Any, Any]) -> Reference | None:
     """Return what scores on an environment are normalised with: its own reference, or D4RL's."""
     from balrl.data.reference import reference_for
     from balrl.evaluation import Reference
 
-    own = getattr(env, "reference_returns", None)
-    return Reference(own[0], own[1], env_id) if own else reference_for(env_id)
+    own, name = getattr(env, "reference_returns", None), str(task)
+    return Reference(own[0], own[1], name) if own else reference_for(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from torch import Tensor
 from balrl.agent import Agent
 from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
 from balrl.errors import UserError, check_target
+from balrl.foreign import parse_json
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
 
@@ -31,7 +31,7 @@ def read_sac_zip(path: Path) -> tuple[SACConfig, dict[str, Tensor]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            about = json.loads(archive.read(DATA_FILE))
+            about = parse_json(archive.read(DATA_FILE), DATA_FILE)
             weights = torch.load(io.BytesIO(archive.read(POLICY_FILE)), "cpu", weights_only=True)
             variables = torch.load(io.BytesIO(archive.read(VARIABLES_FILE)), "cpu", weights_only=True) or {}
     except Exception as error:  # zip, JSON, torch: whatever is wrong, it is the file
@@ -87,8 +87,8 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
     if c.policy_layer_norm or not c.state_dependent_std:
         what = "layer normalisation in the policy" if c.policy_layer_norm else "a state-independent deviation"
         raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
-    if agent.spaces.is_goal_dictionary:
-        raise UserError("the policy takes goal dictionaries, flattened; stable-baselines3's MlpPolicy takes none")
+    if not agent.spaces.is_flat:
+        raise UserError("the policy takes observations that balrl flattens; stable-baselines3's MlpPolicy takes none")
     check_target(path, (".zip",))
     if path.exists():
         raise UserError(f"'{path}' exists already; choose another name, or move it away")

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-import signal
-import threading
+import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from balrl.errors import UserError
+from balrl.checkpoint import write_text
+from balrl.errors import EnvironmentFault, UserError
+from balrl.foreign import read_json
+from balrl.report.runs import method_of
+from balrl.run.imports import check_imported
+from balrl.run.interrupts import on_interrupt
 from balrl.run.presets import TrainConfig, dump_config, load_config
+from balrl.run.run_lock import RunLock, check_no_links
 
 if TYPE_CHECKING:
     from balrl.run.assemble_data import Shared
     from balrl.run.components import Components
+    from balrl.run.inputs import Given
     from balrl.run.trainer import Trainer
+    from balrl.watch.callbacks import Callback
     from balrl.watch.display import Display
     from balrl.watch.tracking import Tracker
 
@@ -45,7 +52,9 @@ class RunResult:
         return float(self.summary["final"]["score"])
 
 
-def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Shared | None = None) -> Components:
+def prepare_run(
+    config: TrainConfig, path: Path, display: Display, shared: Shared | None = None, given: Given | None = None
+) -> Components:
     """Make what a new run in a directory is made of. Writes nothing.
 
     Raises:
@@ -57,34 +66,60 @@ def prepare_run(config: TrainConfig, path: Path, display: Display, shared: Share
     _check_writable(path)
     if (path / "config.yaml").exists():
         raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
-    return assemble(config, display, shared=shared)
+    return assemble(config, display, shared=shared, given=given)
 
 
-def start_run(config: TrainConfig, components: Components, path: Path, shared: Shared | None = None) -> Trainer:
-    """Make the directory of a prepared run, and what runs in it."""
+def start_run(
+    config: TrainConfig,
+    components: Components,
+    path: Path,
+    shared: Shared | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """Make the directory of a prepared run, and what runs in it. The trainer holds its lock.
+
+    Raises:
+        UserError: when another process has begun a run there, or a link stands where the run would write.
+    """
     from balrl.run.trainer import Trainer
 
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return Trainer(config, components, _start_tracker(config, path, components.display, shared), path)
+    check_no_links(path)
+    lock = RunLock(path)
+    try:
+        if (path / "config.yaml").exists():
+            raise UserError(f"'{path}' holds a run that was begun just now: choose another --run-dir")
+        write_text(path / "config.yaml", dump_config(config))
+        tracker = _start_tracker(config, path, components.display, shared)
+        return Trainer(config, components, tracker, path, callbacks, lock)
+    except BaseException:
+        lock.release()
+        raise
 
 
 def reopen_run(
-    path: Path, config: TrainConfig | None, display: Display, shared: Shared | None = None
+    path: Path,
+    config: TrainConfig | None,
+    display: Display,
+    shared: Shared | None = None,
+    given: Given | None = None,
+    callbacks: Sequence[Callback] = (),
+    until: str | None = None,
 ) -> Trainer | RunResult:
     """Return what goes on with a run from its newest checkpoint, or how it ended if nothing is left to do.
 
     Args:
         path: of the run.
         config: if given, must equal the run's own.
+        display: told what a person should know.
+        shared: the same for all runs that may share their logged data.
+        given: data and task that the run was started with as objects.
+        callbacks: called beside the display.
+        until: name of the newest checkpoint that counts.
 
     Raises:
-        UserError: when the configuration or the data is another, or there is no run.
+        UserError: when the configuration, the data or the task is another, another process writes, or there is no run.
     """
-    from balrl.checkpoint import load_tensors, newest_readable
-    from balrl.run.assemble import assemble
-    from balrl.run.trainer import Trainer
-
     stored = read_run_config(path)
     if config is not None and config != stored:
         key, ours, theirs = _first_difference(config.model_dump(), stored.model_dump())
@@ -92,24 +127,62 @@ def reopen_run(
             f"'{path}' was started with {key} = {theirs!r}, you ask for {ours!r}: a run resumes with its own "
             "configuration; leave the setting out, or start a new run"
         )
+    check_imported(stored.imports, f"'{path}'")
     _check_writable(path)
-    checkpoint, state = newest_readable(path, display.notice)
-    summary_file = path / "summary.json"
-    if state and state["progress"]["phase"] == "done" and summary_file.exists():
-        summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        if summary["finished"]:
+    check_no_links(path)
+    lock = RunLock(path)
+    try:
+        opened = _reopen(path, stored, display, {} if shared is None else shared, given, callbacks, lock, until)
+    except BaseException:
+        lock.release()
+        raise
+    if isinstance(opened, RunResult):
+        lock.release()
+    return opened
+
+
+def _reopen(
+    path: Path,
+    config: TrainConfig,
+    display: Display,
+    shared: Shared,
+    given: Given | None,
+    callbacks: Sequence[Callback],
+    lock: RunLock,
+    until: str | None,
+) -> Trainer | RunResult:
+    from balrl.checkpoint import load_tensors, newest_readable
+    from balrl.run.assemble import assemble
+    from balrl.run.pictures import pictures_are_drawn
+    from balrl.run.trainer import Trainer
+
+    checkpoint, state = newest_readable(path, display.notice, until)
+    if state and state["progress"]["phase"] == "done" and (path / "summary.json").exists():
+        summary = read_json(path / "summary.json", dict)
+        if summary.get("finished") and pictures_are_drawn(path):
             return RunResult(path, True, summary)
     reward = load_tensors(checkpoint, "reward") if checkpoint else None
-    components = assemble(stored, display, state, shared, reward)
-    if state and state["dataset_fingerprint"] != components.identity["dataset_fingerprint"]:
-        raise UserError(f"the data at '{stored.dataset}' is not what the run was started with: its contents changed")
+    components = assemble(config, display, state, shared, reward, given)
+    if state:
+        _check_same(path, config, state, components)
     offset = state["metrics_offset"] if state else 0
-    trainer = Trainer(stored, components, _start_tracker(stored, path, display, shared, offset), path)
+    trainer = Trainer(config, components, _start_tracker(config, path, display, shared, offset), path, callbacks, lock)
     if checkpoint and not trainer.load(checkpoint):
         display.notice(
-            f"{stored.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
+            f"{config.env} cannot save its state: running episodes restart, the resumed run is not bit-exact"
         )
     return trainer
+
+
+def _check_same(path: Path, config: TrainConfig, state: Mapping[str, Any], components: Components) -> None:
+    """Raise a `UserError` if data or task are not what a run was started with."""
+    if state["dataset_fingerprint"] != components.identity["dataset_fingerprint"]:
+        raise UserError(f"the data at '{config.dataset}' is not what the run was started with: its contents changed")
+    before, now = state.get("task"), components.identity["task"]
+    if before is not None and before["fingerprint"] != now["fingerprint"]:
+        raise UserError(
+            f"the task {now['name']} is not what '{path}' was started with: its spaces or its step limit changed"
+        )
 
 
 def run_to_its_end(trainer: Trainer) -> RunResult:
@@ -118,16 +191,19 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     from balrl.run.summary import write_summary
 
     path, components = trainer.run_dir, trainer.components
-    outcome = "interrupted"
+    outcome = "failed"
     try:
         outcome = trainer.run()
     finally:
-        identity = components.identity
-        summary = write_summary(path, identity["config"], trainer.state, identity["dataset_fingerprint"], outcome)
-        shown = {key: summary[key] for key in ("final", "best", "switch")}
-        trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
-        draw_pictures(path, cast(TrainConfig, trainer.config), components)
-        components.close()
+        try:
+            summary = write_summary(path, components.identity, trainer.state, outcome)
+            shown = {key: summary[key] for key in ("final", "best", "switch")}
+            trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
+            draw_pictures(path, cast(TrainConfig, trainer.config), components)
+        finally:
+            components.close()
+            if trainer.lock is not None:
+                trainer.lock.release()
     return RunResult(path, outcome == "finished", summary)
 
 
@@ -145,7 +221,7 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
             return run_to_its_end(trainer)
         except BaseException:
             for other in trainers.values():
-                other.stop_requested = True
+                other.components.stop.requested = True
             raise
 
     if len(trainers) < 2:
@@ -174,34 +250,27 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
 
 @contextmanager
 def stops_on_interrupt(*trainers: Trainer) -> Iterator[None]:
-    """Turn the first Ctrl-C (or a termination) into a saved stop of every run; a second one acts as usual."""
-    if threading.current_thread() is not threading.main_thread():
-        with nullcontext():
-            yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Turn the first Ctrl-C (or a termination) into a saved stop of every run; a second one acts as usual.
 
-    def request(number: int, _: Any) -> None:
-        for trainer in trainers:
-            trainer.stop_requested = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def default_run_dir(config: TrainConfig, preset: str | None = None, which: str | None = None) -> Path:
-    """Return ``runs/<method>-<task>-s<seed>-<time>``, or with something else in the place of the seed.
-
-    The method is the preset's, or else the agent.
+    And a step of a task that does not return into an end.
     """
-    method = preset.partition("/")[0] if preset else config.agent.name
-    task = config.env.rsplit("/", 1)[-1]
+    from balrl.run.step_guard import StepGuard
+
+    guard = StepGuard(max((trainer.config.environment.step_timeout for trainer in trainers), default=math.inf))
+
+    def request() -> None:
+        if guard.message:
+            raise EnvironmentFault(guard.message)
+        for trainer in trainers:
+            trainer.components.stop.requested = True
+
+    with on_interrupt(request), guard.watching():
+        yield
+
+
+def default_run_dir(config: TrainConfig, which: str | None = None) -> Path:
+    """Return ``runs/<method>-<task>-s<seed>-<time>``, or with something else in the place of the seed."""
+    method, task = method_of(config.model_dump(mode="json")), re.sub(r"[^\w.-]+", "-", config.env.rsplit("/", 1)[-1])
     return Path("runs") / f"{method}-{task}-{which or f's{config.seed}'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -215,6 +284,27 @@ def read_run_config(path: Path) -> TrainConfig:
 def member_dirs(path: Path) -> list[Path]:
     """Return the run directories in a population's directory; none if it is no such directory."""
     return sorted(found.parent for found in path.glob("*/config.yaml")) if not (path / "config.yaml").exists() else []
+
+
+def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> str | None:
+    """Return the name of the newest checkpoint that all members of a population have; None if there is none.
+
+    A population that was killed while its members were saving has some that are one checkpoint ahead. All go on from
+    the
+    one before: members at different steps would make their updates one by one, which rounds differently.
+    """
+    from balrl.checkpoint import list_checkpoints, newest_readable
+
+    newest = [newest_readable(path, lambda _: None)[0] for path in paths]
+    names = [checkpoint.name for checkpoint in newest if checkpoint is not None]
+    if len(names) < len(paths) or len(set(names)) == 1:
+        return None
+    oldest = min(names)
+    if any(not any(c.name == oldest for c in list_checkpoints(path)) for path in paths):
+        notice("the members stand at different steps: each goes on from its own checkpoint, equal up to rounding")
+        return None
+    notice(f"some members were saved later than others: all go on from {oldest}")
+    return oldest
 
 
 def _start_tracker(

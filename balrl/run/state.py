@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields as dataclass_fields
 from typing import Any
 
+from balrl.errors import UserError
+from balrl.foreign import fields
+
+KINDS = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}
+LATER = ("evaluation_due",)
+"""Fields that older checkpoints lack."""
 PHASES = ("pretrain", "warmup", "finetune")
 
 
@@ -22,6 +28,7 @@ class RunState:
         evaluations: every evaluation so far, with its step.
         seconds: wall time per phase, evaluation and checkpoints included.
         findings: every way of diverging that the watchdog saw, with its step, tensor and limit.
+        evaluation_due: whether an evaluation was begun and not finished: it comes first when the run goes on.
         rollbacks: how often the run went back to a checkpoint because of one.
     """
 
@@ -37,6 +44,22 @@ class RunState:
     seconds: dict[str, float] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     rollbacks: int = 0
+    evaluation_due: bool = False
+
+    @classmethod
+    def from_json(cls, data: Any, source: str) -> RunState:
+        """Return what a checkpoint says.
+
+        Raises:
+            UserError: for a field that is missing, unknown or of another type; `source` is named.
+        """
+        kinds = {f.name: KINDS[str(f.type).partition("[")[0]] for f in dataclass_fields(cls)}
+        found = fields(data, {name: kind for name, kind in kinds.items() if name in data or name not in LATER}, source)
+        unknown = sorted(found.keys() - kinds.keys())
+        if unknown or found["phase"] not in (*PHASES, "done"):
+            what = f"unknown '{unknown[0]}'" if unknown else f"phase {found['phase']!r}"
+            raise UserError(f"{source} has {what}: another version of balrl wrote it, or it is damaged")
+        return cls(**found)
 
     @property
     def step(self) -> int:

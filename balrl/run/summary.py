@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from balrl.checkpoint import write_json
+from balrl.report.runs import method_of
 from balrl.report.switch import switch_report
 from balrl.run.state import RunState
 
 PACKAGES = ("balrl", "torch", "gymnasium", "mujoco", "numpy", "gymnasium-robotics", "stable-baselines3")
 
 
-def write_summary(
-    run_dir: Path, config: Mapping[str, Any], state: RunState, fingerprint: str | None, outcome: str
-) -> dict[str, Any]:
+def write_summary(run_dir: Path, identity: Mapping[str, Any], state: RunState, outcome: str) -> dict[str, Any]:
     """Write ``summary.json`` and return its contents.
 
     Args:
-        config: of the run, as plain JSON types.
-        fingerprint: of the data that it trained on, if any.
-        outcome: finished, interrupted or diverged.
+        identity: configuration, task and data of the run, as plain JSON types.
+        outcome: finished, interrupted (and saved), diverged or failed.
     """
+    config = identity["config"]
     short = (
         "step",
         "phase",
@@ -43,8 +42,10 @@ def write_summary(
         "outcome": outcome,
         "phase": state.phase,
         "env": config["env"],
+        "task_fingerprint": identity["task"]["fingerprint"],
         "dataset": config["dataset"],
-        "dataset_fingerprint": fingerprint,
+        "dataset_fingerprint": identity["dataset_fingerprint"],
+        "method": method_of(config),
         "agent": config["agent"]["name"],
         "seed": config["seed"],
         "precision": config["precision"],

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from balrl.agent import Metrics
 from balrl.checkpoint import (
+    AGENT,
     list_checkpoints,
     load_random_state,
     load_state,
@@ -25,9 +26,14 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
+from balrl.errors import EnvironmentFault, UserError
+from balrl.evaluation import EvaluationStopped
 from balrl.run.components import Components
+from balrl.run.run_lock import RunLock
 from balrl.run.schedule import UpdateSchedule
 from balrl.run.state import PHASES, RunState
+from balrl.watch.advice import advice_for
+from balrl.watch.callbacks import Callback, Status
 from balrl.watch.tracking import Tracker, numbers
 
 INTERACTION = ("replay", "rollouts", "monitor", "next_actions", "episodes", "collector", "environment")
@@ -45,12 +51,22 @@ class Trainer:
         components: agent, interaction, data and evaluation.
         tracker: gets every record.
         run_dir: where checkpoints go.
+        callbacks: called beside the display.
+        lock: of the directory; given signs of life.
     """
 
-    def __init__(self, config: RunConfig, components: Components, tracker: Tracker, run_dir: Path) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        components: Components,
+        tracker: Tracker,
+        run_dir: Path,
+        callbacks: Sequence[Callback] = (),
+        lock: RunLock | None = None,
+    ) -> None:
         self.config, self.components, self.tracker, self.run_dir = config, components, tracker, run_dir
+        self.callbacks, self.lock = (components.display, *callbacks), lock
         self.state = RunState()
-        self.stop_requested = False
         self._totals = dict(
             zip(PHASES, (config.pretrain.updates, config.warmup.steps, config.finetune.steps), strict=True)
         )
@@ -66,8 +82,17 @@ class Trainer:
     def run(self) -> Outcome:
         """Run what is left, and return how that ended: an interrupted run is saved, a diverged one is not."""
         self._clock = time.perf_counter()
-        if not self.state.evaluations:
-            self._evaluate()
+        try:
+            return self._run()
+        except EnvironmentFault as error:
+            newest = next(iter(list_checkpoints(self.run_dir)), None)
+            left = f"the newest checkpoint is {newest}" if newest else "nothing was saved before"
+            raise EnvironmentFault(f"stopped at step {self.state.step:,}, {error}; {left}") from error
+
+    def _run(self) -> Outcome:
+        if (self.state.evaluation_due or not self.state.evaluations) and not self._evaluate():
+            self.save()
+            return "interrupted"
         if self.config.watchdog.on_divergence == "rollback" and not list_checkpoints(self.run_dir):
             self.save()
         while self.state.phase != "done":
@@ -78,11 +103,14 @@ class Trainer:
                 self._next_phase()
             elif outcome == "interrupted" or not self._roll_back():
                 return outcome
+        self._tell("on_phase")
         return "finished"
 
     def save(self, name: str | None = None) -> Path:
         """Write a checkpoint, named after the step unless a name is given."""
         p, run = self.state, self.components
+        if run.interaction is not None:
+            run.interaction.collector.check()  # what is not finite must not be saved
         self._tick()
         p.metrics = {key: value for key, value in numbers(p.metrics).items() if math.isfinite(value)}
         self.tracker.write_csv()
@@ -106,16 +134,27 @@ class Trainer:
             },
         )
         prune_checkpoints(self.run_dir, self.config.checkpoint.keep)
+        self._tell("on_checkpoint", path)
         return path
 
     def load(self, path: Path) -> bool:
-        """Go on from a checkpoint; return whether it continues exactly (False: running episodes were restarted)."""
+        """Go on from a checkpoint; return whether it continues exactly (False: running episodes were restarted).
+
+        Raises:
+            UserError: when the checkpoint is damaged, or of another run.
+        """
+        stored = load_state(path, AGENT | {"progress": dict, "watchdog": dict, "metrics_offset": int})
+        self.state = RunState.from_json(stored["progress"], f"'{path}': 'progress'")
+        self.components.agent.restore(path, stored)
+        self._phase_entered = self.state.phase_steps > 0
+        try:
+            return self._load_rest(path, stored)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            raise UserError(f"'{path}' cannot be gone on with, its tensors are another run's: {reason}") from error
+
+    def _load_rest(self, path: Path, stored: Mapping[str, Any]) -> bool:
         run, device = self.components, self.components.agent.device
-        stored = load_state(path)
-        self.state = RunState(**stored["progress"])
-        run.agent.load_state_dict(load_tensors(path, "agent", device, required=True))
-        run.agent.load_optimizer_state(load_tensors(path, "optimizer", device))
-        run.agent.load_phase_state(stored["agent"])
         run.instruments.load_state_dict(load_tensors(path, "instruments", device))
         run.watchdog.load_state(stored["watchdog"])
         if run.reward is not None:
@@ -126,7 +165,6 @@ class Trainer:
         exact = True
         if run.interaction is not None:
             exact = run.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
-        self._phase_entered = self.state.phase_steps > 0
         load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 
@@ -134,10 +172,12 @@ class Trainer:
         total = self._totals[phase]
         if total and not self._phase_entered:
             self._enter(phase)
+        if total:
+            self._tell("on_phase")
         p, c = self.state, self.config
         eval_every = {"pretrain": c.pretrain.eval_every, "finetune": c.finetune.eval_every}.get(phase)
         while p.phase_steps < total:
-            if self.stop_requested:
+            if self.components.stop.requested:
                 return "interrupted"
             before = p.phase_steps
             p.metrics |= self._steps[phase]()
@@ -148,11 +188,12 @@ class Trainer:
             measures = _crossed(before, p.phase_steps, self._measure_every(phase)) or saves
             if measures and self._has_diverged(self._measure()):
                 return "diverged"
-            if eval_every and (_crossed(before, p.phase_steps, eval_every) or finished):
-                self._evaluate()
+            due = eval_every and (_crossed(before, p.phase_steps, eval_every) or finished)
+            if due and not self._evaluate():
+                return "interrupted"
             if saves and not finished:
                 self.save()
-            self.components.display.update(p.phase, p.phase_steps, total, p.step)
+            self._tell("on_step")
         return "finished"
 
     def _enter(self, phase: str) -> None:
@@ -237,7 +278,7 @@ class Trainer:
         found = run.watchdog.check(p.step, values, run.instruments.at_switch, parameters)
         for finding in found:
             p.findings.append(asdict(finding))
-            run.display.notice(str(finding))
+            run.display.notice(f"{finding}; try: {advice_for(finding.pattern, self.config)}")
         return bool(found) and self.config.watchdog.on_divergence != "warn"
 
     def _roll_back(self) -> bool:
@@ -267,12 +308,22 @@ class Trainer:
         self._tick()
         times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
         happened = self.components.interaction.pop_happened() if self.components.interaction is not None else {}
-        self.tracker.log(p.step, p.phase, p.metrics | {f"time/{key}": value for key, value in times.items()} | happened)
+        record = numbers(p.metrics | {f"time/{key}": value for key, value in times.items()} | happened)
+        self.tracker.log(p.step, p.phase, record)
+        self._tell("on_log", record)
+        if self.lock is not None:
+            self.lock.beat()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> bool:
+        """Evaluate the policy; return False if the run is to stop before that is done, and is due again."""
         p = self.state
         self._tick()
-        result = self.components.evaluate()
+        p.evaluation_due = True
+        try:
+            result = self.components.evaluate()
+        except EvaluationStopped:
+            return False
+        p.evaluation_due = False
         self._tick("evaluation")
         record = {
             "step": p.step,
@@ -285,7 +336,17 @@ class Trainer:
         write_json(self.run_dir / "evaluations.json", p.evaluations)
         names = ("score", "normalized_score", "return_mean", "return_std", "length_mean", "success_rate")
         self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
-        self.components.display.evaluated(record)
+        self._tell("on_evaluation", record)
+        return True
+
+    def _tell(self, event: str, *details: Any) -> None:
+        """Call a method of every callback; one that returns False stops the run."""
+        p, run = self.state, self.components
+        total = self._totals.get(p.phase, 0)
+        status = Status(self.run_dir, run.agent, p.phase, p.phase_steps, total, p.step, p.updates, p.env_steps)
+        for callback in self.callbacks:
+            if getattr(callback, event)(status, *details) is False:
+                run.stop.requested = True
 
     def _tick(self, spent_on: str | None = None) -> None:
         """Add the wall time since the last call to the phase's, or to what it was spent on."""

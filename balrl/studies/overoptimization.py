@@ -14,6 +14,7 @@ from balrl.agents.hyperparameters import PPOConfig
 from balrl.agents.ppo import PPO
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
+from balrl.foreign import fields, parse_json, read_json
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.rewards import LearnedReward, Preferences, RewardEnsemble, Teacher, fit_ensemble
@@ -202,7 +203,7 @@ def run_study(config: StudyConfig, out: Path, progress: Callable[[str], None] = 
     out.mkdir(parents=True, exist_ok=True)
     told, file = out / "study.json", out / "results.jsonl"
     if told.exists():
-        before = validate(StudyConfig, json.loads(told.read_text()), f"'{told}'")
+        before = validate(StudyConfig, read_json(told), f"'{told}'")
         if before.model_copy(update={"seeds": config.seeds}) != config:
             raise UserError(f"'{out}' holds a study with another protocol; choose another folder, or move it away")
     told.write_text(json.dumps(config.model_dump(mode="json"), indent=1))
@@ -218,4 +219,8 @@ def run_study(config: StudyConfig, out: Path, progress: Callable[[str], None] = 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
     """Return the curves that a study has measured so far."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    return [
+        fields(parse_json(line, f"'{file}' line {n}"), {"job": str}, f"'{file}' line {n}")
+        for n, line in enumerate(lines, 1)
+    ]

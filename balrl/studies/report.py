@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
+from balrl.report.figures import drawn
 from balrl.studies.fits import fit_best_of_n, fit_policy
 
 Result = dict[str, Any]
@@ -90,19 +90,18 @@ def draw_curves(results: Sequence[Result], path: Path) -> None:
     """Draw gold and proxy against √KL, a panel for each optimiser and share of wrong labels."""
     shown = [r for r in results if r["kl_coefficient"] == 0]
     optimizers, flips = ([*dict.fromkeys(r[key] for r in shown)] for key in ("optimizer", "flip"))
-    figure = Figure(figsize=(4.6 * len(flips) + 1.6, 3.6 * len(optimizers)), layout="constrained", dpi=120)
-    axes = figure.subplots(len(optimizers), len(flips), squeeze=False, sharey="row")
-    names = list(dict.fromkeys(r["objective"] for r in shown))
-    for axis, (optimizer, flip) in zip(axes.flat, ((o, f) for o in optimizers for f in sorted(flips)), strict=True):
-        for index, name in enumerate(names):
-            rows = select(shown, optimizer=optimizer, flip=flip, objective=name)
-            if rows:
-                _curve(axis, rows, COLORS[index], name)
-        axis.axhline(0, color="#999999", linewidth=0.7)
-        axis.set_title(f"{TITLES[optimizer]}, {flip:.0%} wrong labels", loc="left", fontsize=10)
-        _dress(axis, "√KL from the initial policy, √nat", "gold — and proxy ·· per episode")
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    figure.savefig(path)
+    with drawn(path, 4.6 * len(flips) + 1.6, 3.6 * len(optimizers)) as figure:
+        axes = figure.subplots(len(optimizers), len(flips), squeeze=False, sharey="row")
+        names = list(dict.fromkeys(r["objective"] for r in shown))
+        for axis, (optimizer, flip) in zip(axes.flat, ((o, f) for o in optimizers for f in sorted(flips)), strict=True):
+            for index, name in enumerate(names):
+                rows = select(shown, optimizer=optimizer, flip=flip, objective=name)
+                if rows:
+                    _curve(axis, rows, COLORS[index], name)
+            axis.axhline(0, color="#999999", linewidth=0.7)
+            axis.set_title(f"{TITLES[optimizer]}, {flip:.0%} wrong labels", loc="left", fontsize=10)
+            _dress(axis, "√KL from the initial policy, √nat", "gold — and proxy ·· per episode")
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 
 
 def draw_penalties(results: Sequence[Result], path: Path) -> None:
@@ -112,22 +111,21 @@ def draw_penalties(results: Sequence[Result], path: Path) -> None:
         return
     flips = sorted({r["flip"] for r in shown})
     coefficients = sorted({r["kl_coefficient"] for r in shown})
-    figure = Figure(figsize=(4.6 * len(flips) + 1.6, 3.4), layout="constrained", dpi=120)
-    axes = figure.subplots(1, len(flips), squeeze=False, sharey=True)
-    for axis, flip in zip(axes[0], flips, strict=True):
-        for index, name in enumerate(dict.fromkeys(r["objective"] for r in shown)):
-            points = [select(shown, flip=flip, objective=name, kl_coefficient=c) for c in coefficients]
-            finals = [[final_gold(r) for r in rows] for rows in points if rows]
-            x = np.arange(len(finals)) + 0.08 * (index - 2)
-            axis.plot(x, [np.mean(f) for f in finals], "o-", color=COLORS[index], label=name, linewidth=1.4)
-            bounds = [bootstrap_interval([f], np.mean) if len(f) > 1 else (f[0], f[0]) for f in finals]
-            axis.vlines(x, *np.asarray(bounds).T, color=COLORS[index], linewidth=1.0)
-        axis.set_xticks(range(len(coefficients)), [f"{c:g}" for c in coefficients])
-        axis.axhline(0, color="#999999", linewidth=0.7)
-        axis.set_title(f"PPO, {flip:.0%} wrong labels", loc="left", fontsize=10)
-        _dress(axis, "KL coefficient", "final gold per episode")
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    figure.savefig(path)
+    with drawn(path, 4.6 * len(flips) + 1.6, 3.4) as figure:
+        axes = figure.subplots(1, len(flips), squeeze=False, sharey=True)
+        for axis, flip in zip(axes[0], flips, strict=True):
+            for index, name in enumerate(dict.fromkeys(r["objective"] for r in shown)):
+                points = [select(shown, flip=flip, objective=name, kl_coefficient=c) for c in coefficients]
+                finals = [[final_gold(r) for r in rows] for rows in points if rows]
+                x = np.arange(len(finals)) + 0.08 * (index - 2)
+                axis.plot(x, [np.mean(f) for f in finals], "o-", color=COLORS[index], label=name, linewidth=1.4)
+                bounds = [bootstrap_interval([f], np.mean) if len(f) > 1 else (f[0], f[0]) for f in finals]
+                axis.vlines(x, *np.asarray(bounds).T, color=COLORS[index], linewidth=1.0)
+            axis.set_xticks(range(len(coefficients)), [f"{c:g}" for c in coefficients])
+            axis.axhline(0, color="#999999", linewidth=0.7)
+            axis.set_title(f"PPO, {flip:.0%} wrong labels", loc="left", fontsize=10)
+            _dress(axis, "KL coefficient", "final gold per episode")
+        axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
 
 
 def write_report(results: Sequence[Result], out: Path) -> Path:

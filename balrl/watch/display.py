@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from balrl.watch.callbacks import Callback, Status
 
-class Display(Protocol):
-    """Shows a run's progress to a person.
 
-    `update` is told how many updates or environment steps of a phase are done, and where the run stands on its one
-    axis: updates of pre-training plus environment steps.
-    """
+class Display(Callback):
+    """Shows a run's progress: a callback that is also told what a person should know. This one is silent."""
 
-    def update(self, phase: str, done: int, total: int, step: int) -> None: ...
-    def evaluated(self, record: Mapping[str, Any]) -> None: ...
-    def notice(self, message: str) -> None: ...
-    def working(self, what: str) -> AbstractContextManager[None]: ...
+    def notice(self, message: str) -> None:
+        """Say something that was assumed, taken over or found."""
+
+    def working(self, what: str) -> AbstractContextManager[None]:
+        """Say what keeps the run from going on, while it does."""
+        return nullcontext()
 
 
 def describe_evaluation(record: Mapping[str, Any]) -> str:
@@ -35,7 +35,7 @@ def describe_evaluation(record: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-class RichDisplay:
+class RichDisplay(Display):
     """Shows phase, steps per second, remaining time and the last score; use as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -63,23 +63,26 @@ class RichDisplay:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        if phase != self._phase:
+    def on_step(self, status: Status) -> None:
+        done, total = status.phase_steps, status.phase_total
+        if status.phase != self._phase:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(phase, total=total, completed=done, count="", rate="", score=self._score)
-            self._phase = phase
+            self._task = self._bar.add_task(
+                status.phase, total=total, completed=done, count="", rate="", score=self._score
+            )
+            self._phase = status.phase
         speed = self._bar.tasks[0].speed
         rate = f"{speed:,.0f} steps/s" if speed else ""
         count = f"{done:,}/{total:,}"
         self._bar.update(self._task, completed=done, count=count, rate=rate, score=self._score)
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        self._score = f"score {record['score']:.1f}"
-        self.console.print(describe_evaluation(record), highlight=False)
+    def on_evaluation(self, status: Status, evaluation: Mapping[str, Any]) -> None:
+        self._score = f"score {evaluation['score']:.1f}"
+        self.console.print(describe_evaluation(evaluation), highlight=False, markup=False)
 
     def notice(self, message: str) -> None:
-        self.console.print(message, highlight=False, style="yellow")
+        self.console.print(message, highlight=False, style="yellow", markup=False)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
@@ -91,23 +94,7 @@ class RichDisplay:
             self._bar.remove_task(task)
 
 
-class SilentDisplay:
-    """Shows nothing."""
-
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        pass
-
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        pass
-
-    def notice(self, message: str) -> None:
-        pass
-
-    def working(self, what: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class MemberDisplay:
+class MemberDisplay(Display):
     """Shows one member's progress on a population's display.
 
     Args:
@@ -118,11 +105,11 @@ class MemberDisplay:
     def __init__(self, display: Display, member: str) -> None:
         self.display, self.member = display, member
 
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        self.display.update(phase, done, total, step)
+    def on_step(self, status: Status) -> None:
+        self.display.on_step(status)
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        self.display.evaluated({"member": self.member, **record})
+    def on_evaluation(self, status: Status, evaluation: Mapping[str, Any]) -> None:
+        self.display.on_evaluation(status, {"member": self.member, **evaluation})
 
     def notice(self, message: str) -> None:
         self.display.notice(f"{self.member}: {message}")

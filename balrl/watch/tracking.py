@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from balrl.checkpoint import write_json
 from balrl.errors import UserError
+from balrl.foreign import fields, parse_json, read_json
 
 INIT_TIMEOUT = 15
 
@@ -111,7 +112,7 @@ class Tracker:
         if mode == "auto":
             mode = os.environ.get("WANDB_MODE") or ("online" if has_wandb_key() else "offline")
         id_file = run_dir / "wandb.json"
-        run_id = json.loads(id_file.read_text())["id"] if id_file.exists() else wandb.sdk.lib.runid.generate_id()
+        run_id = _stored_id(id_file) or wandb.sdk.lib.runid.generate_id()
         options: dict[str, Any] = {
             "mode": mode,
             "project": project,
@@ -137,6 +138,10 @@ class Tracker:
         return run
 
 
+def _stored_id(file: Path) -> str | None:
+    return str(fields(read_json(file), {"id": str}, f"'{file}'")["id"]) if file.exists() else None
+
+
 def _start_tensorboard(run_dir: Path, metrics: Path) -> Any:
     """Return a writer of events; what a resumed run will write again is marked as gone."""
     try:
@@ -148,13 +153,13 @@ def _start_tensorboard(run_dir: Path, metrics: Path) -> Any:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a ``metrics.jsonl``; a last line that a crash cut short is left out."""
+    """Return the records of a ``metrics.jsonl``; from a line on that a crash cut short, they are left out."""
     records = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                records.append(fields(parse_json(line, "a record"), {"step": int, "phase": str}, "a record"))
+            except UserError:
                 break
     return records
 

@@ -12,21 +12,13 @@ from torch import Tensor
 
 from balrl.config import WatchdogConfig
 
-ADVICE = {
-    "NaN": "lower agent.critic_learning_rate and agent.policy_learning_rate, or check the data with `balrl data check`",
-    "Q explosion": "set agent.layer_norm=true, raise agent.critics, or lower finetune.utd_ratio",
-    "Q collapse": "set warmup.steps=5000, or keep the logged data with finetune.retain=ratio",
-    "entropy collapse": "raise agent.target_entropy, or lower agent.policy_learning_rate",
-    "saturated actions": "lower agent.policy_learning_rate, or raise agent.target_entropy",
-}
-
 
 @dataclass(frozen=True)
 class Finding:
     """One pattern that was seen.
 
     Attributes:
-        pattern: one of the keys of `ADVICE`.
+        pattern: one of `balrl.watch.advice.PATTERNS`.
         step: of the run.
         tensor: where it shows.
         value, limit: what was measured, and what it should not pass.
@@ -41,8 +33,8 @@ class Finding:
     def __str__(self) -> str:
         where = f"{self.pattern} at step {self.step:,}: {self.tensor}"
         if self.pattern == "NaN":
-            return f"{where} is not finite; try: {ADVICE[self.pattern]}"
-        return f"{where} is {self.value:.4g}, expected within {self.limit:.4g}; try: {ADVICE[self.pattern]}"
+            return f"{where} is not finite"
+        return f"{where} is {self.value:.4g}, expected within {self.limit:.4g}"
 
 
 class Watchdog:

@@ -92,7 +92,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(UserError, match=r"lacks \['actions'\]"):
         Dataset.from_arrays({k: v for k, v in vars(data).items() if isinstance(v, np.ndarray) and k != "actions"})
     arrays = {k: v for k, v in vars(data).items() if isinstance(v, np.ndarray)}
-    with pytest.raises(UserError, match=r"actions has shape \(8, 1\), expected \(9, width\)"):
+    with pytest.raises(UserError, match=r"actions has shape \(8, 1\), rewards has 9 values"):
         Dataset.from_arrays({**arrays, "actions": data.actions[:-1]})
     with pytest.raises(UserError, match="empty"):
         Dataset.from_arrays({k: v[:0] for k, v in arrays.items()})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -28,8 +30,10 @@ def test_a_recording_goes_on_after_the_last_whole_episode(tmp_path: Path) -> Non
     path, settings = tmp_path / "a.hdf5", {"seed": 3}
     writer = EpisodeWriter(path, settings)
     writer.add(episode(0, 4))
-    writer._file["rewards"].resize(9, axis=0)  # a crash in the middle of the second episode
+    writer.add(episode(4, 2))
     writer.close()
+    with writer.partial.open("r+b") as file:
+        file.truncate(writer.partial.stat().st_size - 5)  # a crash in the middle of the second episode
     assert not path.exists()
     writer = EpisodeWriter(path, settings)
     assert (writer.rows, writer.episodes) == (4, 1)
@@ -42,6 +46,58 @@ def test_a_recording_goes_on_after_the_last_whole_episode(tmp_path: Path) -> Non
     assert not list(tmp_path.glob("*.partial"))
     with pytest.raises(UserError, match="exists already"):
         EpisodeWriter(path, settings)
+
+
+def test_a_full_disk_keeps_whole_episodes_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    """In a process of its own, which may write files of at most 20 kB: what a full disk does, without one."""
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from balrl.data.writer import EpisodeWriter
+writer = EpisodeWriter(Path(sys.argv[1]), {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    for _ in range(9):
+        writer.add({"rewards": np.arange(1_000.0)})
+except Exception as error:
+    print(type(error).__name__, error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+writer.add({"rewards": np.arange(2_000.0)})
+writer.finish({})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.hdf5")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "UserError cannot write" in done.stdout
+    assert "its 2 whole episodes (2,000 transitions) are kept: make room, and the same command goes on" in done.stdout
+    with h5py.File(tmp_path / "a.hdf5") as file:
+        assert file["rewards"].shape == (4_000,)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.hdf5"]
+
+
+def test_a_full_disk_leaves_no_half_a_dataset(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from balrl.data.writer import write_hdf5
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    write_hdf5(Path(sys.argv[1]), {"rewards": np.random.default_rng(0).normal(size=9_000)}, {})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.hdf5")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("UserError cannot write")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "a.hdf5.partial").write_bytes(b"something that somebody needs")
+    with pytest.raises(UserError, match="is no recording of this balrl; remove it"):
+        EpisodeWriter(tmp_path / "a.hdf5", {})
+    assert (tmp_path / "a.hdf5.partial").read_bytes() == b"something that somebody needs"
 
 
 def test_a_recording_goes_on_only_as_it_was_begun(tmp_path: Path) -> None:

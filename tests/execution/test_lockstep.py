@@ -17,7 +17,8 @@ from balrl.execution.tracing import Metrics, Update
 from balrl.execution.updates import EagerUpdates
 from balrl.run.start_and_resume import member_dirs
 from balrl.run.trainer import Trainer
-from balrl.watch.display import SilentDisplay
+from balrl.watch.callbacks import Status
+from balrl.watch.display import Display
 from balrl.watch.tracking import read_metrics
 from tests.execution.test_population import logged, make
 from tests.execution.test_updates import assert_same, update_of
@@ -78,7 +79,7 @@ def test_a_population_writes_what_its_members_write_alone(preset: str, tmp_path:
         assert counts[0] == counts[1] > 0  # Cal-QL's online updates wait for the first episode's end
 
 
-class StopAt(SilentDisplay):
+class StopAt(Display):
     """A display that asks every run to stop when one of them has come so far."""
 
     def __init__(self, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +92,10 @@ class StopAt(SilentDisplay):
 
         monkeypatch.setattr(Trainer, "__init__", remember)
 
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        if step >= self.step:
+    def on_step(self, status: Status) -> None:
+        if status.step >= self.step:
             for trainer in self.trainers:
-                trainer.stop_requested = True
+                trainer.components.stop.requested = True
 
 
 @pytest.mark.parametrize("step", [13, 36, 57])
@@ -134,10 +135,10 @@ def test_one_that_diverges_stops_alone(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_error_in_one_saves_the_others_and_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = Trainer._evaluate
 
-    def breaks(self: Trainer) -> None:
+    def breaks(self: Trainer) -> bool:
         if self.config.seed == 1 and self.state.step >= 15:
             raise RuntimeError("a broken sensor")
-        inner(self)
+        return inner(self)
 
     monkeypatch.setattr(Trainer, "_evaluate", breaks)
     with pytest.raises(RuntimeError, match="a broken sensor"):

@@ -19,7 +19,7 @@ from balrl.rewards.learner import RewardLearner
 from balrl.run.presets import TrainConfig
 from balrl.run.start_and_resume import prepare_run, start_run
 from balrl.spaces import SpaceAdapter
-from balrl.watch.display import SilentDisplay
+from balrl.watch.display import Display
 from balrl.watch.tracking import read_metrics
 from tests.run.small import SMALL, Interrupt, Listening, final_state
 
@@ -166,7 +166,7 @@ def test_a_round_without_long_enough_episodes_is_left_out_and_said(tmp_path: Pat
 
 def test_rolling_back_takes_the_logged_data_back_to_the_reward_of_then(tmp_path: Path) -> None:
     config = maze_config({**ONLINE, "finetune.retain": "ratio"})
-    trainer = start_run(config, prepare_run(config, tmp_path, SilentDisplay()), tmp_path)
+    trainer = start_run(config, prepare_run(config, tmp_path, Display()), tmp_path)
     parts = trainer.components
     assert parts.offline is not None
     assert parts.reward is not None

@@ -95,7 +95,7 @@ def test_other_mistakes_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at most the pool's 6 samples"):
         pool.best_of_n([7])
     (tmp_path / "b.jsonl").write_text('{"scores": [1]}\n{"sco')
-    with pytest.raises(UserError, match="line 2 is not JSON"):
+    with pytest.raises(UserError, match="line 2 is damaged"):
         read_pool(tmp_path / "b.jsonl")
     (tmp_path / "c.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no rows"):

@@ -13,7 +13,8 @@ import torch
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.run.presets import TrainConfig
-from balrl.watch.display import SilentDisplay
+from balrl.watch.callbacks import Status
+from balrl.watch.display import Display
 from balrl.watch.tracking import read_metrics
 
 SMALL = {
@@ -64,21 +65,21 @@ def hopper_config(**settings: str) -> TrainConfig:
     return balrl.load_config("sac/locomotion", settings={**SMALL, **HOPPER, **settings})
 
 
-class Interrupt(SilentDisplay):
+class Interrupt(Display):
     """Ends the run at a step: by an exception, as a crash would, or by Ctrl-C."""
 
     def __init__(self, step: int, crash: bool) -> None:
         self.step, self.crash, self.done = step, crash, False
 
-    def update(self, phase: str, done: int, total: int, step: int) -> None:
-        if step >= self.step and not self.done:
+    def on_step(self, status: Status) -> None:
+        if status.step >= self.step and not self.done:
             self.done = True
             if self.crash:
                 raise RuntimeError("the power went out")
             os.kill(os.getpid(), signal.SIGINT)
 
 
-class Listening(SilentDisplay):
+class Listening(Display):
     """Remembers what it was told."""
 
     def __init__(self) -> None:

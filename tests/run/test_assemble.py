@@ -14,13 +14,13 @@ from balrl.errors import UserError
 from balrl.run.assemble import _prepared_agent, assemble
 from balrl.run.components import Components
 from balrl.run.registry import make_env
-from balrl.watch.display import SilentDisplay
+from balrl.watch.display import Display
 from tests.run.small import SMALL, maze_config
 
 
 @pytest.fixture
 def made() -> Iterator[Components]:
-    components = assemble(maze_config(), SilentDisplay())
+    components = assemble(maze_config(), Display())
     yield components
     components.close()
 
@@ -37,12 +37,12 @@ def made() -> Iterator[Components]:
 def test_contradictions_are_one_line(preset: str, settings: dict[str, str], message: str) -> None:
     config = balrl.load_config(preset, settings={**SMALL, **settings})
     with pytest.raises(UserError, match=message):
-        assemble(config, SilentDisplay())
+        assemble(config, Display())
 
 
 def test_the_seed_is_everybody_s(made: Components) -> None:
     drawn = random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
-    again = assemble(maze_config(), SilentDisplay())
+    again = assemble(maze_config(), Display())
     assert (random.random(), np.random.random(), torch.rand(1).item()) == drawn  # noqa: NPY002
     for one, other in zip(made.agent.parameters(), again.agent.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -68,7 +68,7 @@ def test_identity_says_what_a_checkpoint_needs_to_be_read_alone(made: Components
 
 def test_normalisation_is_that_of_the_data(made: Components) -> None:
     config = maze_config(**{"data.normalize_observations": "true"})
-    fitted = assemble(config, SilentDisplay())
+    fitted = assemble(config, Display())
     assert made.offline is not None
     observations = made.offline.gather(torch.arange(len(made.offline))).observations.double()
     torch.testing.assert_close(fitted.agent.normalizer.mean.double(), observations.mean(0), rtol=1e-5, atol=1e-6)
@@ -83,5 +83,5 @@ def test_statistics_come_from_the_data_or_from_what_is_resumed() -> None:
     env = make_env(config.env, 2)
     arguments = (config, env, torch.device("cpu"), None, None)
     with pytest.raises(UserError, match="normalize_observations is on but the run has no dataset"):
-        _prepared_agent(*arguments, False, SilentDisplay())
-    assert torch.equal(_prepared_agent(*arguments, True, SilentDisplay()).normalizer.mean, torch.zeros(4))
+        _prepared_agent(*arguments, False, Display())
+    assert torch.equal(_prepared_agent(*arguments, True, Display()).normalizer.mean, torch.zeros(4))

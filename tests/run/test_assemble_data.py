@@ -13,7 +13,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.run.assemble import assemble
 from balrl.run.assemble_data import reward_units
 from balrl.run.warm_start import Source, read_source
-from balrl.watch.display import SilentDisplay
+from balrl.watch.display import Display
 from tests.run.small import SMALL, Listening, maze_config
 
 
@@ -25,7 +25,7 @@ def test_runs_over_the_same_data_hold_it_once(monkeypatch: pytest.MonkeyPatch) -
     )
     shared: dict[object, object] = {}
     one, other, third = (
-        assemble(config, SilentDisplay(), shared=shared)
+        assemble(config, Display(), shared=shared)
         for config in (maze_config(), maze_config(seed="1"), maze_config(**{"data.reward_bias": "-1"}))
     )
     assert len(read) == 2
@@ -38,8 +38,8 @@ def test_runs_over_the_same_data_hold_it_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_best_episodes_and_clipped_actions() -> None:
-    whole = assemble(maze_config(), SilentDisplay()).offline
-    best = assemble(maze_config(**{"data.top_fraction": "0.1", "data.action_limit": "0.5"}), SilentDisplay()).offline
+    whole = assemble(maze_config(), Display()).offline
+    best = assemble(maze_config(**{"data.top_fraction": "0.1", "data.action_limit": "0.5"}), Display()).offline
     assert whole is not None
     assert best is not None
     assert 0 < len(best) < 0.5 * len(whole)

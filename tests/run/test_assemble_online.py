@@ -11,7 +11,7 @@ from balrl.agents import SAC
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
 from balrl.run.assemble import assemble
-from balrl.watch.display import SilentDisplay
+from balrl.watch.display import Display
 from tests.run.small import PPO, SMALL, Interrupt, hopper_config, maze_config
 
 
@@ -48,7 +48,7 @@ def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str],
 @pytest.mark.parametrize("asked", [True, False])
 def test_steps_are_held_back_for_agents_that_ask_for_next_actions(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SAC, "fields_in", lambda *_: ("next_actions",) if asked else ())
-    interaction = assemble(hopper_config(), SilentDisplay()).interaction
+    interaction = assemble(hopper_config(), Display()).interaction
     assert interaction is not None
     assert (interaction.next_actions is not None) == asked
     assert ("next_actions" in interaction.replay.fields) == asked

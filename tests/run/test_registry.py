@@ -7,7 +7,6 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 import balrl.envs  # noqa: F401  # registers its tasks
 from balrl.agents import SACConfig
@@ -20,7 +19,6 @@ from balrl.run.registry import (
     make_agent,
     make_env,
     reference_of,
-    resolve_device,
     step_limit,
 )
 
@@ -86,10 +84,3 @@ def test_scores_are_relative_to_the_task_s_own_reference_or_d4rl_s() -> None:
     assert hopper is not None
     assert hopper.source == "hopper-medium-v2"
     assert reference_of("Pendulum-v1", make_env("Pendulum-v1", 1)) is None
-
-
-def test_devices() -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(UserError, match="no device 'cuda:99' here; found cpu"):
-        resolve_device("cuda:99")

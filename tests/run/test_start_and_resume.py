@@ -84,7 +84,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole_run: Path, tmp_path: Path) ->
     file = newest / "agent.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     assert balrl.resume(tmp_path / "run", display=display).finished
-    assert f"checkpoint {newest.name} is damaged" in display.heard
+    assert f"checkpoint {newest.name} is passed over" in display.heard
     for key, value in final_state(whole_run).items():
         assert torch.equal(final_state(tmp_path / "run")[key], value), key
 

@@ -13,7 +13,11 @@ import torch
 from balrl.run.state import RunState
 from balrl.run.summary import git_commit, versions, write_summary
 
-CONFIG = {"env": "E-v0", "dataset": None, "agent": {"name": "iql"}, "seed": 3, "precision": "float32"}
+IDENTITY = {
+    "config": {"env": "E-v0", "dataset": None, "agent": {"name": "iql"}, "seed": 3, "precision": "float32"},
+    "task": {"fingerprint": "t"},
+    "dataset_fingerprint": "f",
+}
 
 
 def evaluation(step: int, score: float, env_steps: int = 0) -> dict[str, Any]:
@@ -24,16 +28,17 @@ def evaluation(step: int, score: float, env_steps: int = 0) -> dict[str, Any]:
 def test_best_is_the_highest_finite_score_and_final_the_last(tmp_path: Path) -> None:
     scores = (1.0, 7.0, math.nan, math.inf, 3.0)
     state = RunState(evaluations=[evaluation(i, score) for i, score in enumerate(scores)], phase="done")
-    summary = write_summary(tmp_path, CONFIG, state, None, "finished")
+    summary = write_summary(tmp_path, IDENTITY, state, "finished")
     assert (summary["best"]["score"], summary["final"]["score"], summary["finished"]) == (7.0, 3.0, True)
     assert "returns" not in summary["final"]
     written = json.loads((tmp_path / "summary.json").read_text())
     assert (written["best"], written["agent"], written["seed"]) == (summary["best"], "iql", 3)
+    assert (written["method"], written["task_fingerprint"], written["dataset_fingerprint"]) == ("iql", "t", "f")
     assert written["precision"] == "float32"
 
 
 def test_a_run_that_never_evaluated_has_a_summary_too(tmp_path: Path) -> None:
-    summary = write_summary(tmp_path, CONFIG, RunState(seconds={"pretrain": 1.234, "done": 9.0}), "f", "interrupted")
+    summary = write_summary(tmp_path, IDENTITY, RunState(seconds={"pretrain": 1.234, "done": 9.0}), "interrupted")
     assert (summary["final"], summary["best"], summary["switch"], summary["finished"]) == (None, None, None, False)
     assert summary["wall_seconds"] == {"pretrain": 1.23}
 

@@ -11,7 +11,7 @@ import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.run.assemble import assemble
 from balrl.run.trainer import Trainer
-from balrl.watch.display import SilentDisplay
+from balrl.watch.display import Display
 from balrl.watch.tracking import Tracker
 from tests.run.small import FAMILY, PPO, SMALL, Interrupt, final_state, maze_config
 from tests.stand_in.device import WAITS
@@ -51,7 +51,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_whole_one(
 def test_what_a_run_asks_the_host_for(tmp_path: Path) -> None:
     """Nothing in an update or a step of a device environment; a time or two to measure and to log, however much."""
     config = maze_config(**ON, **{"finetune.steps": "1000"})
-    trainer = Trainer(config, assemble(config, SilentDisplay()), Tracker(tmp_path, {}, "off", "balrl"), tmp_path)
+    trainer = Trainer(config, assemble(config, Display()), Tracker(tmp_path, {}, "off", "balrl"), tmp_path)
     trainer._enter("pretrain")
     trainer._pretrain_step()
     for _ in range(2):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from balrl.watch.display import MemberDisplay, RichDisplay, SilentDisplay
+from balrl.watch.callbacks import Status
+from balrl.watch.display import Display, MemberDisplay, RichDisplay
+
+
+def at(done: int, total: int) -> Status:
+    agent: Any = None
+    return Status(Path("run"), agent, "pretrain", done, total, done, done, 0)
 
 
 def shown(terminal: bool) -> tuple[RichDisplay, io.StringIO]:
@@ -21,7 +29,7 @@ def test_the_live_line_shows_phase_count_and_what_holds_it_up() -> None:
         with MemberDisplay(display, "s0").working("compiling"):
             display._bar.refresh()
         assert "compiling" in out.getvalue()
-        display.update("pretrain", 1_200, 50_000, 1_200)
+        display.on_step(at(1_200, 50_000))
         seen = len(out.getvalue())
         display._bar.refresh()
         assert "pretrain" in out.getvalue()[seen:]
@@ -40,7 +48,7 @@ def test_plain_lines_elsewhere() -> None:
     display, out = shown(terminal=False)
     with display, display.working("compiling"):
         MemberDisplay(display, "s0").notice("hot")
-        display.update("pretrain", 1, 2, 1)
+        display.on_step(at(1, 2))
     assert out.getvalue() == "s0: hot\n"
-    with SilentDisplay().working("compiling"):
+    with Display().working("compiling"):
         pass
