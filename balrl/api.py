@@ -15,9 +15,11 @@ from balrl.run.presets import HoldsAgent, TrainConfig
 from balrl.run.registry import make_drawn_env, make_env, reference_of, step_limit
 from balrl.run.start_and_resume import (
     RunResult,
+    begin_population,
     common_checkpoint,
+    complete_population,
     default_run_dir,
-    member_dirs,
+    is_population,
     prepare_run,
     read_run_config,
     reopen_run,
@@ -129,7 +131,7 @@ def train_population(
         UserError: for a mistake in the configurations, the data or the directory.
     """
     display, folder = display or Display(), Path(run_dir)
-    if member_dirs(folder) or (folder / "config.yaml").exists():
+    if is_population(folder) or (folder / "config.yaml").exists():
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
     for config in members.values():
         import_modules(config.imports, "imports:")
@@ -150,10 +152,11 @@ def train_population(
         for name, (config, given) in taken.items()
     }
     called = check_callbacks(callbacks)
+    begin_population(folder, {name: config for name, (config, _) in taken.items()})
     trainers = {
         name: start_run(config, prepared[name], folder / name, shared, called) for name, (config, _) in taken.items()
     }
-    return run_together(trainers, display)
+    return run_together(trainers, display, len(trainers))
 
 
 def resume_population(
@@ -174,9 +177,7 @@ def resume_population(
     Raises:
         UserError: when there is none.
     """
-    paths = member_dirs(Path(run_dir))
-    if not paths:
-        raise UserError(f"'{run_dir}' is no population: none of its folders holds a run")
+    paths = complete_population(Path(run_dir))
     display = display or Display()
     shared: dict[Any, Any] = {}
     called, until = check_callbacks(callbacks), common_checkpoint(paths, display.notice)
@@ -194,7 +195,9 @@ def resume_population(
                 run.lock.release()
         raise
     ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
-    return ended | run_together({n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display)
+    return ended | run_together(
+        {n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display, len(paths)
+    )
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:

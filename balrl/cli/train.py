@@ -98,14 +98,14 @@ def _resume(
 ) -> list[RunResult]:
     from balrl.api import resume, resume_population
     from balrl.run.presets import load_config
-    from balrl.run.start_and_resume import member_dirs, read_run_config
+    from balrl.run.start_and_resume import is_population, read_run_config
     from balrl.settings import override, validate
 
     given = {"--run-dir": options.run_dir is not None, "--seeds": bool(options.seeds), "--vary": bool(options.vary)}
     if any(given.values()):
         names = " and ".join(name for name, is_given in given.items() if is_given)
         raise UserError(f"--resume goes on with what stands in its own directory; leave {names} out")
-    if member_dirs(options.resume):
+    if is_population(options.resume):
         if options.preset or options.config or settings:
             raise UserError(f"'{options.resume}' is a population: it resumes with its own settings, leave others out")
         return list(resume_population(options.resume, display, callbacks=callbacks).values())

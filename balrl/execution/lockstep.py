@@ -87,7 +87,7 @@ def run_in_lockstep(population: Population, updates: Updates, workers: Sequence[
     """Run the members of a population until all have ended.
 
     Members that ask for the same kind of update at the same time make it together. One that is alone, or out of step
-    (its first episode took longer, say), makes its own: nothing depends on who else is there.
+    (its first episode took longer, say), makes its own, as a population of one: nothing depends on who else is there.
 
     Args:
         population: its members' runs are `workers`, in this order.
@@ -111,8 +111,9 @@ def _serve(population: Population, updates: Updates, waiting: Mapping[int, _Requ
     """Make what every waiting member can make together, or one update of each."""
     kinds = {(request.name, population.members[i].variant) for i, request in waiting.items()}
     if len(kinds) > 1 or len(waiting) == 1:
-        for request in waiting.values():
-            request.metrics |= request.update()
+        for i, request in waiting.items():
+            metrics = population.alone(i).batched(request.update)()
+            request.metrics |= {key: value[0] for key, value in metrics.items()}
             request.count -= 1
         return
     first, asked = next(iter(waiting.items()))

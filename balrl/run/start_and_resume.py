@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 from balrl.checkpoint import write_text
 from balrl.errors import EnvironmentFault, UserError
 from balrl.foreign import read_json
+from balrl.plain_yaml import dump_yaml, read_config_file
 from balrl.report.runs import method_of
 from balrl.run.imports import check_imported
 from balrl.run.interrupts import on_interrupt
 from balrl.run.presets import TrainConfig, dump_config, load_config
 from balrl.run.run_lock import RunLock, check_no_links
+from balrl.settings import validate
 
 if TYPE_CHECKING:
     from balrl.run.assemble_data import Shared
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from balrl.watch.callbacks import Callback
     from balrl.watch.display import Display
     from balrl.watch.tracking import Tracker
+
+
+MEMBERS = "population.yaml"
+"""Who belongs to a population: its members' configurations by name."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +213,13 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     return RunResult(path, outcome == "finished", summary)
 
 
-def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str, RunResult]:
+def run_together(trainers: Mapping[str, Trainer], display: Display, of: int) -> dict[str, RunResult]:
     """Run the members of a population to their ends, their updates made together.
+
+    Args:
+        trainers: those that are left.
+        display: of all.
+        of: how many members there are; the last one left of several is still one of a population.
 
     Whatever ends one of them in error stops and saves the others, and is raised when they have.
     """
@@ -224,7 +235,7 @@ def run_together(trainers: Mapping[str, Trainer], display: Display) -> dict[str,
                 other.components.stop.requested = True
             raise
 
-    if len(trainers) < 2:
+    if of < 2 or not trainers:
         with stops_on_interrupt(*trainers.values()):
             return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
     runs = [trainer.components for trainer in trainers.values()]
@@ -281,13 +292,50 @@ def read_run_config(path: Path) -> TrainConfig:
     return load_config(file=path / "config.yaml")
 
 
+def begin_population(folder: Path, members: Mapping[str, TrainConfig]) -> None:
+    """Write down who belongs to a population, before any of them begins.
+
+    Raises:
+        UserError: when the folder cannot be written to.
+    """
+    _check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / MEMBERS, dump_yaml({name: config.model_dump(mode="json") for name, config in members.items()}))
+
+
+def complete_population(folder: Path) -> list[Path]:
+    """Return the members' run directories; those that a population had no time to begin are begun here.
+
+    Raises:
+        UserError: when the folder holds no population, or its list of members is not what balrl writes.
+    """
+    if (folder / MEMBERS).is_file():
+        for name, data in read_config_file(folder / MEMBERS).items():
+            path = folder / str(name)
+            if path.parent != folder:
+                raise UserError(f"'{folder / MEMBERS}' names a member '{name}', expected the name of a folder")
+            if not (path / "config.yaml").exists():
+                config = validate(TrainConfig, data, f"'{folder / MEMBERS}', member {name}")
+                (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+                write_text(path / "config.yaml", dump_config(config))
+    paths = member_dirs(folder)
+    if not paths:
+        raise UserError(f"'{folder}' is no population: none of its folders holds a run")
+    return paths
+
+
+def is_population(path: Path) -> bool:
+    """Whether a folder holds a population."""
+    return (path / MEMBERS).is_file() or bool(member_dirs(path))
+
+
 def member_dirs(path: Path) -> list[Path]:
     """Return the run directories in a population's directory; none if it is no such directory."""
     return sorted(found.parent for found in path.glob("*/config.yaml")) if not (path / "config.yaml").exists() else []
 
 
 def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> str | None:
-    """Return the name of the newest checkpoint that all members of a population have; None if there is none.
+    """Return the name of the newest checkpoint that all members of a population have; None if each has its own.
 
     A population that was killed while its members were saving has some that are one checkpoint ahead. All go on from
     the
@@ -297,8 +345,11 @@ def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> s
 
     newest = [newest_readable(path, lambda _: None)[0] for path in paths]
     names = [checkpoint.name for checkpoint in newest if checkpoint is not None]
-    if len(names) < len(paths) or len(set(names)) == 1:
+    if len(set(names)) <= 1 and len(names) in (0, len(paths)):
         return None
+    if len(names) < len(paths):
+        notice("some members were not saved yet: all begin anew")
+        return ""
     oldest = min(names)
     if any(not any(c.name == oldest for c in list_checkpoints(path)) for path in paths):
         notice("the members stand at different steps: each goes on from its own checkpoint, equal up to rounding")

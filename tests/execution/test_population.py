@@ -49,6 +49,22 @@ def online(agent: Agent, seed: int) -> ReplayBuffer:
     return buffer
 
 
+@pytest.mark.parametrize("name", REPLAYING)
+def test_a_member_that_is_out_of_step_gets_the_same_numbers(name: str) -> None:
+    """To the bit: as a population of one over its rows, or with the others."""
+    together, apart = ([make(name, seed) for seed in range(3)] for _ in range(2))
+    shared = logged(together[0])
+    one, other = (Population(members, [[shared]] * 3) for members in (together, apart))
+    for _ in range(3):
+        one.batched(update_of(together[0], shared))()
+        for index in (2, 0, 1):
+            other.alone(index).batched(update_of(apart[index], shared))()
+    for a, b in zip(together, apart, strict=True):
+        assert a.phase_updates == b.phase_updates == 3
+        for state in (Agent.state_dict, Agent.optimizer_state):
+            assert all(value.equal(state(b)[key]) for key, value in state(a).items())
+
+
 def assert_population_equals_solo(solo: list[Agent], members: list[Agent], shared: ReplayBuffer) -> None:
     population = Population(members, [[shared]] * len(members))
     for _ in range(5):
