@@ -156,7 +156,7 @@ def train_population(
     trainers = {
         name: start_run(config, prepared[name], folder / name, shared, called) for name, (config, _) in taken.items()
     }
-    return run_together(trainers, display, len(trainers))
+    return run_together(trainers, display, list(trainers))
 
 
 def resume_population(
@@ -195,9 +195,8 @@ def resume_population(
                 run.lock.release()
         raise
     ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
-    return ended | run_together(
-        {n: run for n, run in opened.items() if not isinstance(run, RunResult)}, display, len(paths)
-    )
+    left = {name: run for name, run in opened.items() if not isinstance(run, RunResult)}
+    return ended | run_together(left, display, list(opened))
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:

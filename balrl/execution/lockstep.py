@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -83,19 +83,20 @@ class SharedUpdates:
         return self.worker.ask(_Request(update, name, count)) if count else {}
 
 
-def run_in_lockstep(population: Population, updates: Updates, workers: Sequence[Worker[Result]]) -> None:
+def run_in_lockstep(population: Population, updates: Updates, workers: Mapping[int, Worker[Result]]) -> None:
     """Run the members of a population until all have ended.
 
     Members that ask for the same kind of update at the same time make it together. One that is alone, or out of step
-    (its first episode took longer, say), makes its own, as a population of one: nothing depends on who else is there.
+    (its first episode took longer, say), makes its own, with the same numbers: nothing depends on who else is there.
 
     Args:
-        population: its members' runs are `workers`, in this order.
+        population: its members.
         updates: runs the population's.
+        workers: their runs, by their place in it; a place without one belongs to nobody.
     """
-    for worker in workers:
+    for worker in workers.values():
         worker.turn()
-    while waiting := {i: worker.request for i, worker in enumerate(workers) if worker.request is not None}:
+    while waiting := {i: worker.request for i, worker in workers.items() if worker.request is not None}:
         try:
             _serve(population, updates, waiting)
         except BaseException as error:
@@ -108,17 +109,24 @@ def run_in_lockstep(population: Population, updates: Updates, workers: Sequence[
 
 
 def _serve(population: Population, updates: Updates, waiting: Mapping[int, _Request]) -> None:
-    """Make what every waiting member can make together, or one update of each."""
-    kinds = {(request.name, population.members[i].variant) for i, request in waiting.items()}
-    if len(kinds) > 1 or len(waiting) == 1:
-        for i, request in waiting.items():
-            metrics = population.alone(i).batched(request.update)()
-            request.metrics |= {key: value[0] for key, value in metrics.items()}
-            request.count -= 1
-        return
-    first, asked = next(iter(waiting.items()))
-    count = min(request.count for request in waiting.values())
-    metrics = updates.run(population.batched(asked.update, first), f"{asked.name} of {first}", count)
+    """Make what every waiting member can make together, or one update of each kind that is asked for."""
+    kinds: dict[Any, list[int]] = {}
     for i, request in waiting.items():
+        kinds.setdefault((request.name, population.members[i].variant), []).append(i)
+    if len(kinds) == 1:
+        first, asked = next(iter(waiting.items()))
+        count = min(request.count for request in waiting.values())
+        with population.only(waiting):
+            metrics = updates.run(population.batched(asked.update, first), f"{asked.name} of {first}", count)
+        _answer(waiting.values(), waiting, metrics, count)
+        return
+    for members in kinds.values():
+        with population.only(members):
+            metrics = population.batched(waiting[members[0]].update, members[0])()
+        _answer([waiting[i] for i in members], members, metrics, 1)
+
+
+def _answer(requests: Iterable[_Request], members: Iterable[int], metrics: Metrics, count: int) -> None:
+    for i, request in zip(members, requests, strict=True):
         request.metrics |= {key: value[i] for key, value in metrics.items()}
         request.count -= count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -39,8 +39,8 @@ class Population:
     def __init__(self, agents: Sequence[Agent], replays: Sequence[Sequence[ReplayBuffer]]) -> None:
         self.members = list(agents)
         self.device = self.members[0].device
-        self._alone: dict[int, Population] = {}
         self._substitutes: list[tuple[Sequence[_Slot], Tensor]] = []
+        self._changing: list[Tensor] = []
         self._optimizers: list[tuple[Sequence[_Slot], _StackedAdam]] = []
         tensors = [list(_tensor_slots(agent, r)) for agent, r in zip(agents, replays, strict=True)]
         stacks: dict[int, Tensor] = {}
@@ -51,6 +51,8 @@ class Population:
                 stack = _stack(slots)
                 stacks[id(slots[0].mapping[slots[0].key])] = stack
                 self._substitutes.append((slots, stack))
+                if not any(slots[0].mapping is vars(replay) for replay in replays[0]):
+                    self._changing.append(stack)
         for slots in zip(*(_number_slots(agent) for agent in agents), strict=True):
             numbers = [slot.mapping[slot.key] for slot in slots]
             if len(set(numbers)) > 1:
@@ -62,6 +64,7 @@ class Population:
             self._optimizers.append((owners, stacked))
         for stacked in made.values():
             self._substitutes.append(([_Slot(stacked.param_groups[0], "lr")] * len(self.members), stacked.rates))
+            self._changing.append(stacked.rates)
 
     def batched(self, update: Update, by: int = 0) -> Update:
         """Return one member's update as that of all; its metrics are ``[K]``.
@@ -85,29 +88,24 @@ class Population:
 
         return run
 
-    def alone(self, index: int) -> Population:
-        """Return one member as a population of its own, over its rows of the stacks.
+    @contextmanager
+    def only(self, indices: Collection[int]) -> Iterator[None]:
+        """Keep what happens in the context from all members but some: whoever is out of step loses nothing.
 
-        Its update gives the numbers that it would have given with the others': who else takes part changes nothing.
+        An update is made for all rows even then. A batched product of fewer rows would round differently, and a
+        member's numbers would depend on who else is there.
         """
-        if index not in self._alone:
-            self._alone[index] = self._row(index)
-        return self._alone[index]
-
-    def _row(self, index: int) -> Population:
-        one = Population.__new__(Population)
-        one.members, one.device, one._alone = [self.members[index]], self.device, {}
-        views = {id(stack): _row_of(stack, index) for _, stack in self._substitutes}
-        made = {id(stacked): stacked.row(index, views) for _, stacked in self._optimizers}
-        one._substitutes = []
-        for slots, stack in self._substitutes:
-            slot = slots[index]
-            owner = next((s for _, s in self._optimizers if s.param_groups[0] is slot.mapping), None)
-            if owner is not None:
-                slot = _Slot(made[id(owner)].param_groups[0], slot.key)
-            one._substitutes.append(([slot], views[id(stack)]))
-        one._optimizers = [([owners[index]], made[id(stacked)]) for owners, stacked in self._optimizers]
-        return one
+        others = [i for i in range(len(self.members)) if i not in indices]
+        rows = torch.tensor(others, device=self.device)
+        kept = [(stack, stack.detach()[rows]) for stack in self._changing] if others else []
+        counts = [member.phase_updates for member in self.members]
+        try:
+            yield
+        finally:
+            for stack, values in kept:
+                stack.detach()[rows] = values
+            for i in others:
+                self.members[i].phase_updates = counts[i]
 
     @property
     def phase_updates(self) -> int:
@@ -182,21 +180,6 @@ class _StackedAdam:
                 group["lr"] = rate
         self.param_groups: list[dict[str, Any]] = [{"params": self._parameters, "lr": self.rates}]
 
-    def row(self, index: int, views: Mapping[int, Tensor]) -> _StackedAdam:
-        """Return one member's, over its rows of the stacks.
-
-        Args:
-            index: of the member.
-            views: its row of every stack, by the stack's identity.
-        """
-        one = _StackedAdam.__new__(_StackedAdam)
-        one._parameters = [views[id(p)] for p in self._parameters]
-        one._slots = {key: [views[id(value)] for value in values] for key, values in self._slots.items()}
-        one._beta1, one._beta2, one._eps = self._beta1, self._beta2, self._eps
-        one.rates = views[id(self.rates)]
-        one.param_groups = [{"params": one._parameters, "lr": one.rates}]
-        return one
-
     def step(self) -> None:
         """Take every member's step with the gradients ``[K, …]`` that the parameters hold."""
         for step in self._slots["step"]:
@@ -244,15 +227,9 @@ def _number_slots(agent: Agent) -> Iterator[_Slot]:
 
 
 def _differing(slots: Sequence[_Slot]) -> Sequence[_Slot]:
-    """Return the members' slots, or none of them where all of several hold the same tensor."""
+    """Return the members' slots, or none of them where all hold the same tensor."""
     first = slots[0].mapping[slots[0].key]
-    return slots if len(slots) == 1 or any(slot.mapping[slot.key] is not first for slot in slots) else ()
-
-
-def _row_of(stack: Tensor, index: int) -> Tensor:
-    """Return one row of a stack ``[1, …]``, in the same memory."""
-    row = stack.detach()[index : index + 1]
-    return nn.Parameter(row, stack.requires_grad) if isinstance(stack, nn.Parameter) else row
+    return slots if any(slot.mapping[slot.key] is not first for slot in slots) else ()
 
 
 def _stack(slots: Sequence[_Slot]) -> Tensor:

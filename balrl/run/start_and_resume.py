@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -213,13 +214,13 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     return RunResult(path, outcome == "finished", summary)
 
 
-def run_together(trainers: Mapping[str, Trainer], display: Display, of: int) -> dict[str, RunResult]:
+def run_together(trainers: Mapping[str, Trainer], display: Display, names: Sequence[str]) -> dict[str, RunResult]:
     """Run the members of a population to their ends, their updates made together.
 
     Args:
         trainers: those that are left.
         display: of all.
-        of: how many members there are; the last one left of several is still one of a population.
+        names: of all members in order, of those that have ended, too: who is left keeps its row.
 
     Whatever ends one of them in error stops and saves the others, and is raised when they have.
     """
@@ -235,11 +236,15 @@ def run_together(trainers: Mapping[str, Trainer], display: Display, of: int) -> 
                 other.components.stop.requested = True
             raise
 
-    if of < 2 or not trainers:
+    if len(names) < 2 or not trainers:
         with stops_on_interrupt(*trainers.values()):
             return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
-    runs = [trainer.components for trainer in trainers.values()]
-    population = Population([run.agent for run in runs], [run.replays for run in runs])
+    left = next(iter(trainers.values())).components
+    runs = [trainers[name].components if name in trainers else None for name in names]
+    population = Population(
+        [run.agent if run is not None else copy.deepcopy(left.agent) for run in runs],
+        [run.replays if run is not None else [copy.copy(replay) for replay in left.replays] for run in runs],
+    )
     config = next(iter(trainers.values())).config
     updates = choose_updates(
         config.compile, population, config.planned_updates, display.notice, display.working, config.precision
@@ -249,7 +254,7 @@ def run_together(trainers: Mapping[str, Trainer], display: Display, of: int) -> 
         workers[name] = Worker(partial(work, trainer))
         trainer.components.updates = SharedUpdates(workers[name], updates.block)
     with stops_on_interrupt(*trainers.values()):
-        run_in_lockstep(population, updates, list(workers.values()))
+        run_in_lockstep(population, updates, {names.index(name): worker for name, worker in workers.items()})
     results = {}
     for name, worker in workers.items():
         if worker.error is not None:

@@ -51,14 +51,15 @@ def online(agent: Agent, seed: int) -> ReplayBuffer:
 
 @pytest.mark.parametrize("name", REPLAYING)
 def test_a_member_that_is_out_of_step_gets_the_same_numbers(name: str) -> None:
-    """To the bit: as a population of one over its rows, or with the others."""
+    """To the bit: with the others or without, and the others are left as they were."""
     together, apart = ([make(name, seed) for seed in range(3)] for _ in range(2))
     shared = logged(together[0])
     one, other = (Population(members, [[shared]] * 3) for members in (together, apart))
     for _ in range(3):
         one.batched(update_of(together[0], shared))()
-        for index in (2, 0, 1):
-            other.alone(index).batched(update_of(apart[index], shared))()
+        for indices in ((2, 0), (1,)):
+            with other.only(indices):
+                other.batched(update_of(apart[indices[0]], shared), indices[0])()
     for a, b in zip(together, apart, strict=True):
         assert a.phase_updates == b.phase_updates == 3
         for state in (Agent.state_dict, Agent.optimizer_state):
