@@ -207,14 +207,16 @@ def load_agent(path: str | Path, device: str = "auto") -> Agent:
     Raises:
         UserError: when there is none, or it is damaged.
     """
-    from balrl.checkpoint import AGENT, find_checkpoint, load_state
+    from balrl.checkpoint import AGENT, load_state, read_checkpoint
     from balrl.devices import check_device
     from balrl.settings import validate
 
-    checkpoint = find_checkpoint(Path(path))
-    state = load_state(checkpoint, AGENT)
-    config = validate(HoldsAgent, {"agent": state["config"].get("agent")}, f"checkpoint '{checkpoint}'").agent
-    return agent_class(config).load(checkpoint, check_device(device))
+    def read(checkpoint: Path) -> Agent:
+        state = load_state(checkpoint, AGENT)
+        config = validate(HoldsAgent, {"agent": state["config"].get("agent")}, f"checkpoint '{checkpoint}'").agent
+        return agent_class(config).load(checkpoint, check_device(device))
+
+    return read_checkpoint(Path(path), read)
 
 
 def evaluate(
@@ -296,10 +298,10 @@ def _agent_and_task(
     agent: Agent | str | Path, env: Any, env_kwargs: dict[str, Any] | None, device: str
 ) -> tuple[Agent, str | GivenTask, dict[str, Any] | None]:
     """Return the agent, and the task that it was trained on unless another is named or handed over."""
-    from balrl.checkpoint import AGENT, find_checkpoint, load_state
+    from balrl.checkpoint import AGENT, load_state, read_checkpoint
 
     if isinstance(agent, str | Path):
-        stored = load_state(find_checkpoint(Path(agent)), AGENT)["config"]
+        stored = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
         if env is None and stored.get("env"):
             check_imported(stored.get("imports", ()), f"'{agent}'")
             env, env_kwargs = str(stored["env"]), stored.get("env_kwargs") if env_kwargs is None else env_kwargs

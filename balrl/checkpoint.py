@@ -9,7 +9,7 @@ import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from balrl.errors import UserError
 from balrl.foreign import checksum, expect, fields, read_json
 
 FORMAT = 3
+Result = TypeVar("Result")
 STATE_FILE = "state.json"
 AGENT = {"config": dict, "observation_space": dict, "action_space": dict, "rewards": dict, "agent": dict}
 """What stands in the state of every agent's checkpoint."""
@@ -165,6 +166,21 @@ def find_checkpoint(path: Path) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Whether a folder is a checkpoint."""
     return (path / STATE_FILE).is_file()
+
+
+def read_checkpoint(path: Path, read: Callable[[Path], Result]) -> Result:
+    """Return what is read from a checkpoint, or from the newest of a run, which may go on and delete it meanwhile.
+
+    Raises:
+        UserError: when there is none, or what `read` raises on one that is still there.
+    """
+    while True:
+        checkpoint = find_checkpoint(path)
+        try:
+            return read(checkpoint)
+        except UserError:
+            if is_checkpoint(checkpoint):
+                raise
 
 
 def newest_readable(

@@ -130,9 +130,7 @@ def pristine() -> Path:
     (folder / "labels.csv").write_text("pair,preferred\n0,first\n1,second\n2,equal\n3,skip\n")
     rows = ({"prompt": i // 4, "scores": [i, -i, 0.5 * i], "gold": 2 * i} for i in range(16))
     (folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "study.yaml").write_text(
-        "seeds: [0]\nensemble: {members: 3}\n"
-    )
+    (folder / "study.yaml").write_text("seeds: [0]\nensemble: {members: 3}\n")
     shutil.copy(folder / "done" / "config.yaml", folder / "settings.yaml")
     return folder
 

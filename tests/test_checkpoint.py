@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from balrl.checkpoint import (
     load_random_state,
     load_state,
     load_tensors,
+    newest_readable,
     prune_checkpoints,
     random_state,
+    read_checkpoint,
     save_checkpoint,
     write_json,
 )
@@ -90,3 +93,70 @@ def test_random_states_round_trip() -> None:
     assert draw() != expected
     load_random_state(state, torch.device("cpu"))
     assert draw() == expected
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_read_is_passed_over(tmp_path: Path) -> None:
+    for name in ("0000000010", "0000000020"):
+        save_checkpoint(tmp_path / "checkpoints" / name, {}, {})
+    seen = []
+
+    def read(path: Path) -> str:
+        seen.append(path.name)
+        if len(seen) == 1:
+            shutil.rmtree(path)  # as the run that goes on would
+        load_state(path)
+        return path.name
+
+    assert read_checkpoint(tmp_path, read) == "0000000010"
+    assert seen == ["0000000020", "0000000010"]
+    (tmp_path / "checkpoints" / "0000000010" / "state.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        read_checkpoint(tmp_path, read)
+
+
+def test_a_checkpoint_lists_its_files(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "c", {"a": {"x": torch.ones(4)}, "b": {}, "d": {"y": torch.zeros(2)}}, {})
+    listed = load_state(path)["files"]
+    assert sorted(listed) == ["a.safetensors", "d.safetensors"]
+    assert listed["a.safetensors"]["bytes"] == (path / "a.safetensors").stat().st_size
+    assert load_tensors(path, "b") == {}
+    content = bytearray((path / "a.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "a.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.safetensors' is damaged: its contents changed after it was written"):
+        load_tensors(path, "a")
+    (path / "d.safetensors").unlink()
+    with pytest.raises(UserError, match=r"d\.safetensors' is missing"):
+        load_tensors(path, "d")  # a missing file is not an empty group
+
+
+def test_an_older_checkpoint_is_read_with_a_notice(tmp_path: Path) -> None:
+    group = {"x": torch.ones(1)}
+    path = save_checkpoint(tmp_path / "checkpoints" / "0000000010", {"agent": group, "random": group}, {})
+    state = load_state(path)
+    del state["files"]
+    write_json(path / "state.json", state)
+    said: list[str] = []
+    assert newest_readable(tmp_path, said.append)[0] == path
+    assert "was written by an older balrl and lists no files" in said[0]
+    assert load_tensors(path, "nothing") == {}
+
+
+def test_checkpoints_that_are_all_damaged_are_no_new_beginning(tmp_path: Path) -> None:
+    assert newest_readable(tmp_path, print) == (None, None)
+    for name in ("0000000010", "0000000020"):
+        path = save_checkpoint(tmp_path / "checkpoints" / name, {"a": {"x": torch.ones(1)}}, {})
+        (path / "a.safetensors").unlink()
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"none of the 2 checkpoints in .* is whole"):
+        newest_readable(tmp_path, said.append)
+    assert len(said) == 2
+
+
+def test_a_list_of_files_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "c", {"a": {"x": torch.ones(1)}}, {})
+    state = load_state(path)
+    state["files"]["../secret"] = state["files"]["a.safetensors"]
+    write_json(path / "state.json", state)
+    with pytest.raises(UserError, match=r"lists '\.\./secret', expected the name of a file in the same folder"):
+        load_tensors(path, "a")
