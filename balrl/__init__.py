@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from balrl.errors import EnvironmentFault, UserError
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
-    from balrl.run.registry import load_dataset
+    from balrl.run.registry import load_dataset, make_env
     from balrl.run.start_and_resume import RunResult
     from balrl.watch.callbacks import Callback, Status
 
@@ -31,6 +31,7 @@ __all__ = [
     "load_agent",
     "load_config",
     "load_dataset",
+    "make_env",
     "member_configs",
     "record_video",
     "resume",
@@ -49,6 +50,7 @@ _HOME = {
     "TrainConfig": "run.presets",
     "load_config": "run.presets",
     "load_dataset": "run.registry",
+    "make_env": "run.registry",
     "member_configs": "run.members",
 }
 

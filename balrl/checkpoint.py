@@ -255,9 +255,14 @@ def _check_file(file: Path, entry: Mapping[str, Any]) -> None:
 
 def prune_checkpoints(run_dir: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints and those that end a phase (named ``…-end-…``)."""
+    for left in (run_dir / "checkpoints").glob(".*"):
+        shutil.rmtree(left, ignore_errors=True)  # by one that was killed while it wrote or deleted
     passing = sorted(p for p in (run_dir / "checkpoints").iterdir() if p.name[0] != "." and "-end-" not in p.name)
     for path in passing[:-keep]:
-        shutil.rmtree(path)
+        gone = path.with_name(f".{path.name}.old")  # at once: a reader finds all of it or nothing
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(path, gone)
+        shutil.rmtree(gone)
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 
 import balrl
+from balrl.agents import SAC, SACConfig
 from balrl.errors import UserError
+from tests.faulty_env import FaultyEnv
 from tests.run.small import (
     maze_config,
 )
@@ -47,3 +50,36 @@ def test_loaded_agents_act_and_evaluate_as_trained(whole_run: Path) -> None:
         balrl.evaluate(agent, "Hopper-v5")
     with pytest.raises(UserError, match="does not know its own"):
         balrl.evaluate(agent)
+
+
+def test_an_agent_is_evaluated_in_environments_that_are_handed_over(whole_run: Path) -> None:
+    agent = balrl.load_agent(whole_run, device="cpu")
+    expected = balrl.evaluate(whole_run, episodes=4, num_envs=2)
+    env = balrl.make_env("balrl/PointMaze-v0", 2, kwargs={"max_episode_steps": 15})
+    assert balrl.evaluate(agent, env, episodes=4).returns == expected.returns
+    env.reset()  # it is not closed: it is its maker's
+    made = balrl.evaluate(agent, lambda: balrl.make_env("balrl/PointMaze-v0", 2, kwargs={"max_episode_steps": 15}), 4)
+    assert made.returns == expected.returns
+
+
+def test_an_endless_task_is_evaluated_up_to_a_limit(whole_run: Path) -> None:
+    agent = SAC(FaultyEnv.observation_space, FaultyEnv.action_space, SACConfig(hidden=(4,)))
+    vector = SyncVectorEnv([lambda: FaultyEnv(length=None), lambda: FaultyEnv(length=3)], autoreset_mode="SameStep")
+    found = balrl.evaluate(agent, vector, episodes=5, max_episode_steps=7)
+    assert found.lengths == (7, 7, 7, 3, 3)  # the first world has three of them, and begins anew each time
+
+
+def test_weights_that_are_not_finite_are_not_evaluated() -> None:
+    agent = SAC(FaultyEnv.observation_space, FaultyEnv.action_space, SACConfig(hidden=(4,)))
+    with torch.no_grad():
+        agent.policy.mean.bias[0] = torch.nan
+    with pytest.raises(UserError, match=r"the agent's 'policy\.mean\.bias' is not finite: its training diverged"):
+        balrl.evaluate(agent, FaultyEnv)
+
+
+def test_the_package_lists_what_it_has() -> None:
+    assert set(balrl.__all__) <= set(dir(balrl))
+    for name in dir(balrl):
+        assert getattr(balrl, name) is not None
+    with pytest.raises(AttributeError, match="module 'balrl' has no attribute 'trian'"):
+        balrl.trian  # noqa: B018

@@ -5,9 +5,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+import balrl
+from balrl.cli.main import main
 from balrl.run.presets import preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,3 +58,176 @@ def test_names_in_the_documents_exist() -> None:
                     importlib.import_module(f"{found.__name__}.{part}")
                 assert hasattr(found, part), f"{page.name}: {name}"
                 found = getattr(found, part)
+
+
+EXAMPLES = ROOT / "docs" / "examples"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {
+    "pretrain.updates": 4, "pretrain.eval_every": 4, "warmup.steps": 12, "finetune.steps": 12, "batch_size": 8,
+    "finetune.eval_every": 12, "evaluation.episodes": 1, "checkpoint.every": 50, "tracking.wandb": "off",
+    "instruments.dense_steps": 0,
+}  # fmt: skip
+SIZED = ("pretrain.updates", "warmup.steps", "agent.hidden", "finetune.utd_ratio")
+"""Settings of documented commands that would take long; what they are is checked, how large is not."""
+STUDY = """
+seeds: [0]
+preferences: {pairs: 20, flips: [0.0]}
+models: {members: 2, hidden: [4], epochs: 2}
+best_of_n: {states: 2, samples: 8}
+optimize: {num_envs: 4, batch_size: 8, rollouts: 1, kl_coefficients: [0.0]}
+objectives: [{objective: mean}]
+"""
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every ``balrl …`` in a page's indented blocks, in order."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (balrl .*)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page, "python")], ids=lambda page: page.stem)
+def test_every_python_snippet_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if page.name == "README.md":
+        small = {"pretrain.updates": 20, "warmup.steps": 20, "finetune.steps": 40, "batch_size": 16}
+        inner = balrl.load_config
+        monkeypatch.setattr(
+            "balrl.run.presets.load_config", lambda preset, settings: inner(preset, settings={**settings, **small})
+        )
+    for text in snippets(page, "python"):
+        if 'device="cuda"' in text:
+            text = text.replace('device="cuda"', 'device="cpu"').replace("4096", "2")
+            text = text.replace("(actions)", "(env.action_space.sample())")
+        exec(compile(text, str(page), "exec"), {"__name__": "a reader's"})
+
+
+@pytest.mark.parametrize("script", ["own_data.py", "own_loop.py"])
+def test_the_example_project_runs(script: str, tmp_path: Path) -> None:
+    files = [*EXAMPLES.glob("*.py"), *(EXAMPLES / "heater").glob("*.py")]
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 150
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if script == "own_data.py":
+        returns = [float(x) for x in re.findall(r"return (-\d+)", done.stdout)]
+        assert max(returns[1:]) > returns[0] + 50  # it learns to heat
+        assert (tmp_path / "runs" / "heater" / "curves.png").exists()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small files of every name that the documents use."""
+    folder = tmp_path_factory.mktemp("documents")
+    with contextlib.chdir(folder):
+        collect = ["data", "collect", "--from", "random", "--steps", "400", "--env"]
+        for env, name in (
+            ("Hopper-v5", "hopper"),
+            ("balrl/HalfCheetah-v5", "halfcheetah"),
+            ("AdroitHandDoor-v1", "door"),
+        ):
+            assert main([*collect, env, "--out", f"{name}.hdf5"]) == 0
+        sac = [
+            "train",
+            "--preset",
+            "sac/locomotion",
+            "--env",
+            "Hopper-v5",
+            "--run-dir",
+            "sac",
+            "agent.hidden=[256, 256]",
+        ]
+        assert main([*sac, *small(["pretrain.updates=0"])]) == 0
+        for name in ("sac.zip", "sb3_sac.zip"):
+            assert main(["export", "sac", name]) == 0
+        cql = ["train", "--preset", "cql/locomotion", "--dataset", "hopper.hdf5", *small([])]
+        assert main([*cql, "--run-dir", "runs/my-cql-run"]) == 0
+        assert main(cql) == 0
+        assert (
+            main(
+                [
+                    "reward",
+                    "collect",
+                    "hopper.hdf5",
+                    "--pairs",
+                    "12",
+                    "--steps",
+                    "4",
+                    "--out",
+                    "other-pairs.safetensors",
+                ]
+            )
+            == 0
+        )
+        rows = ({"prompt": i // 8, "scores": [i, -i, 0.5 * i], "gold": 2 * i} for i in range(16))
+        Path("answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        Path("labels.csv").write_text("pair,preferred\n0,first\n1,second\n2,first\n3,second\n4,equal\n5,first\n")
+        Path("study.yaml").write_text(STUDY)
+        (folder / "docs").mkdir()
+        (folder / "docs" / "examples").symlink_to(EXAMPLES)
+    return folder
+
+
+def small(given: Sequence[str]) -> list[str]:
+    """Settings that make a run small, where a command has none of its own."""
+    kept = {word.partition("=")[0].removeprefix("--") for word in given}
+    return [f"{key}={json.dumps(value)}" for key, value in SMALL.items() if key not in kept]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_every_command_runs(page: Path, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the page, in a folder with the files that it names, with little to do."""
+    shutil.copytree(workplace, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    for words in commands(page):
+        words = [found for word in words for found in as_here(word)]
+        if words[0] == "train" and "--resume" not in words:
+            words = as_small(words)
+        if words[1:2] == ["collect"] and "--steps" in words:
+            words[words.index("--steps") + 1] = "60"
+        if words[1:2] == ["collect"] and words[0] == "reward":
+            words[words.index("--pairs") + 1] = "12"
+            words += ["--steps", "4"]
+        if words[:2] == ["reward", "study"]:
+            words = ["reward", "study", "study.yaml", "--out", "runs/study"]
+        if words[:2] == ["reward", "train"]:
+            words += ["--epochs", "2", "--hidden", "8"]
+        for name in words:  # what a command writes is made again
+            if Path(name).name in ("hopper-sac.hdf5", "hopper-learned.hdf5", "door-sparse.hdf5"):
+                Path(name).unlink(missing_ok=True)
+        assert main(words) in (0, 1 if words[:2] == ["data", "check"] else 0), " ".join(words)
+
+
+def as_here(word: str) -> list[str]:
+    """A word as it must be here: times of runs as they are, patterns as the shell would expand them."""
+    timed = re.sub(r"-\d{8}-\d{6}$", "-*", word)
+    found = sorted(str(path) for path in Path().glob(timed)) if "*" in timed and "=" not in timed else []
+    return found[-1:] if found and timed != word else found or [word]
+
+
+def as_small(words: list[str]) -> list[str]:
+    gpu = any("-gpu" in word or "worlds" in word for word in words)
+    kept = [word for word in words if not word.startswith(tuple(f"{key}=" for key in SIZED))]
+    sizes = [f"{word.partition('=')[0]}=" for word in words if word.startswith(SIZED)]
+    more = ["warmup.steps=12" if key == "warmup.steps=" else "" for key in sizes]
+    zero = ["pretrain.updates=0"] if "pretrain.updates=0" in words or any("sac/" in w for w in words) or gpu else []
+    preferences = (
+        ["reward.steps=4", "reward.hidden=[8]", "reward.epochs=2"] if any("preferences" in w for w in words) else []
+    )
+    asked = (
+        ["reward.pairs=8"] if preferences and not any("reward.preferences" in w or "sac/" in w for w in words) else []
+    )
+    worlds = ["num_envs=2", "batch_size=8", "finetune.utd_ratio=1"] if gpu else []
+    ppo = ["agent.rollout_steps=6", "batch_size=6"] if any("ppo/" in word for word in words) else []
+    rounds = (
+        ["reward.online_every=12", "reward.online_pairs=4"] if preferences and any("sac/" in w for w in words) else []
+    )
+    return [*kept, *filter(None, more), *zero, *preferences, *asked, *worlds, *ppo, *rounds, *small([*more, *zero])]

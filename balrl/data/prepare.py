@@ -73,8 +73,15 @@ def observation_statistics(dataset: Dataset, eps: float) -> tuple[Array, Array]:
     return mean.astype(np.float32), (np.sqrt(squares / len(dataset)) + eps).astype(np.float32)
 
 
-def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
-    """Raise a `UserError` that names both shapes when data and environment do not fit."""
+def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str, named: bool = True) -> None:
+    """Raise a `UserError` that names both shapes when data and environment do not fit.
+
+    Args:
+        dataset: the data.
+        spaces: the environment's.
+        env_id: what it is called.
+        named: whether that is the name of a task, which the data's should be like.
+    """
     data = (dataset.observations.shape[1], dataset.actions.shape[1])
     env = (spaces.observation_dim, spaces.action_dim)
     if data != env:
@@ -83,7 +90,7 @@ def check_spaces(dataset: Dataset, spaces: SpaceAdapter, env_id: str) -> None:
             f"dataset '{dataset.name}' has {data[0]} observations and {data[1]} actions, environment {env_id} has "
             f"{env[0]} and {env[1]}: they do not belong together{hint}"
         )
-    if dataset.env_id and _base_task(dataset.env_id) != _base_task(env_id):
+    if named and dataset.env_id and _base_task(dataset.env_id) != _base_task(env_id):
         warnings.warn(
             f"dataset '{dataset.name}' names {dataset.env_id} as its task, the run's is {env_id}", stacklevel=2
         )

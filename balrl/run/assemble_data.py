@@ -24,6 +24,7 @@ from balrl.replay import ReplayBuffer
 from balrl.returns import MonteCarlo
 from balrl.rewards.learner import RewardLearner, make_learner
 from balrl.rewards.recent import RecentInteraction
+from balrl.run.given import GIVEN
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import load_dataset
 from balrl.run.warm_start import Source
@@ -58,7 +59,7 @@ def read_recorded(
         recorded = given
         if recorded is None:
             recorded = load_dataset(str(config.dataset), limit, mapped=config.data.disk is not None)
-        check_spaces(recorded, spaces, config.env)
+        check_spaces(recorded, spaces, config.env, named=not config.env.startswith(GIVEN))
         check_finite(recorded)
         for note in recorded.notes:
             display.notice(f"{recorded.name}: {note}")

@@ -34,11 +34,13 @@ class GivenTask:
         import gymnasium as gym
 
         self._vectors: list[Any] = []
+        self._given: Any = None
         self._make: Callable[[], Any] | None = None
         self.num_envs: int | None = None
         if isinstance(env, gym.vector.VectorEnv):
             self.name = type(env.unwrapped).__name__
-            self._vectors = [env, _copied(env)]
+            self._vectors = [env]
+            self._given = env
         elif isinstance(env, gym.Env):
             name = type(env.unwrapped).__name__
             raise UserError(
@@ -77,9 +79,7 @@ class GivenTask:
                 )
             if self._vectors:
                 return self._vectors.pop(0)
-            if self._make is None:
-                raise UserError("this vector environment was used before: hand over a callable that makes one")
-            return self._make()
+            return _copied(self._given) if self._make is None else self._make()
         assert self._make is not None
         worlds = [self._make() for _ in range(num_envs)]
         if len({id(world) for world in worlds}) < num_envs:

@@ -16,6 +16,7 @@ from balrl.errors import UserError
 from balrl.foreign import fields, parse_json, read_json
 
 INIT_TIMEOUT = 15
+LARGEST = 1e300
 
 
 class Tracker:
@@ -153,15 +154,23 @@ def _start_tensorboard(run_dir: Path, metrics: Path) -> Any:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a ``metrics.jsonl``; from a line on that a crash cut short, they are left out."""
+    """Return the records of a ``metrics.jsonl``; from a line on that a crash cut short, or damaged, they are left out."""
     records = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                records.append(fields(parse_json(line, "a record"), {"step": int, "phase": str}, "a record"))
+                record = fields(parse_json(line, "a record"), {"step": int, "phase": str}, "a record")
             except UserError:
                 break
+            if not all(_is_plain(value) for key, value in record.items() if key != "phase"):
+                break
+            records.append(record)
     return records
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value of a record is a number that can be drawn, or none."""
+    return value is None or (isinstance(value, int | float) and abs(value) < LARGEST)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,6 @@ def test_a_vector_is_used_and_copied_to_evaluate_in() -> None:
     first.reset()
     first.step(np.zeros((2, 1)))
     assert second.unwrapped.envs[0].t == 0  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match="was used before: hand over a callable"):
-        task.make(9, CONFIG)
     with pytest.raises(UserError, match="need worlds that balrl puts side by side"):
         GivenTask(env).make(2, EnvironmentConfig(on_invalid="end-episode"))
 
@@ -50,8 +48,11 @@ def test_a_callable_may_make_a_vector() -> None:
 
 def test_a_registered_vector_is_made_again() -> None:
     env = gym.make_vec("Pendulum-v1", num_envs=2, vectorization_mode="sync")
-    first, second = (GivenTask(env).make(2, CONFIG), GivenTask(env)._vectors[1])
+    task = GivenTask(env)
+    first, second = task.make(2, CONFIG), task.make(2, CONFIG)
     assert first is env
+    assert second is not env
+    assert second.spec is not None
     assert second.spec.id == "Pendulum-v1"
 
 
@@ -74,8 +75,10 @@ def test_what_cannot_be_made_twice_is_refused() -> None:
         GivenTask(lambda: one).make(2, CONFIG)
     processes = AsyncVectorEnv([FaultyEnv] * 2)
     try:
+        task = GivenTask(processes)
+        assert task.make(2, CONFIG) is processes
         with pytest.raises(UserError, match="this AsyncVectorEnv cannot be copied: hand over a callable"):
-            GivenTask(processes)
+            task.make(2, CONFIG)
     finally:
         processes.close()
 
