@@ -154,7 +154,7 @@ def _start_tensorboard(run_dir: Path, metrics: Path) -> Any:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a ``metrics.jsonl``; from a line on that a crash cut short, or damaged, they are left out."""
+    """Return the records of a ``metrics.jsonl``, up to a line that a crash cut short or that is damaged."""
     records = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
