@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -68,7 +69,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], sta
             contiguous = {key: value.detach().contiguous() for key, value in values.items()}
             save_file(_unshare(contiguous), temporary / f"{group}.safetensors")
     files = {p.name: {"bytes": p.stat().st_size, "sha256": checksum(p)} for p in sorted(temporary.iterdir())}
-    write_json(temporary / STATE_FILE, {"format": FORMAT, "files": files, **state})
+    whole = _finite({"format": FORMAT, "files": files, **state})
+    write_json(temporary / STATE_FILE, {"digest": _digest(whole), **whole})
     for file in temporary.iterdir():  # on the disk before the rename makes it the newest checkpoint
         with file.open("rb") as written:
             os.fsync(written.fileno())
@@ -99,6 +101,9 @@ def load_state(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str,
     state: dict[str, Any] = read_json(file, dict)
     if state.get("format") != FORMAT:
         raise UserError(f"checkpoint '{path}' has format {state.get('format')}, this balrl reads format {FORMAT}")
+    digest = state.pop("digest", None)  # older ones have none
+    if digest is not None and digest != _digest(state):
+        raise UserError(f"'{file}' is damaged: its contents changed after it was written")
     return fields(state, kinds or {}, f"'{file}'")
 
 
@@ -300,6 +305,11 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _digest(state: Any) -> str:
+    """Return a hash of what a state says, however it is laid out."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _finite(data: Any) -> Any:

@@ -73,10 +73,10 @@ SIZED = ("pretrain.updates", "warmup.steps", "agent.hidden", "finetune.utd_ratio
 STUDY = """
 seeds: [0]
 preferences: {pairs: 20, flips: [0.0]}
-models: {members: 2, hidden: [4], epochs: 2}
+ensemble: {members: 2, hidden: [4], epochs: 2}
 best_of_n: {states: 2, samples: 8}
-optimize: {num_envs: 4, batch_size: 8, rollouts: 1, kl_coefficients: [0.0]}
-objectives: [{objective: mean}]
+ppo: {num_envs: 4, batch_size: 8, rollouts: 1, kl_coefficients: [0.0]}
+objectives: {mean: {objective: mean}}
 """
 
 

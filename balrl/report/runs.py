@@ -70,7 +70,8 @@ class Run:
 def method_of(config: Mapping[str, Any]) -> str:
     """Return what a configuration's method is called: its preset's folder (wsrl, famo2o-iql, …), or else its agent."""
     agent = config["agent"]
-    family = "famo2o-" if (agent.get("balance") or {}).get("kind") == "state-adaptive" else ""
+    balance = agent.get("balance")
+    family = "famo2o-" if isinstance(balance, Mapping) and balance.get("kind") == "state-adaptive" else ""
     return str(config.get("preset") or f"{family}{agent['name']}").partition("/")[0]
 
 
@@ -120,6 +121,7 @@ def _read(path: Path) -> Run:
     config = read_config_file(path / "config.yaml")
     fields(config, {"env": str, "seed": int, "agent": dict}, f"'{path / 'config.yaml'}'")
     fields(config["agent"], {"name": str}, f"'{path / 'config.yaml'}': 'agent'")
+    expect(config.get("env_kwargs") or {}, dict, f"'{path / 'config.yaml'}': 'env_kwargs'")
     summary = read_json(path / "summary.json", dict) if (path / "summary.json").exists() else {}
     evaluations = read_evaluations(path / "evaluations.json")
     if not evaluations:

@@ -11,6 +11,8 @@ from balrl.foreign import fields
 KINDS = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}
 LATER = ("evaluation_due",)
 """Fields that older checkpoints lack."""
+EVALUATION = {"step": int, "phase": str, "updates": int, "env_steps": int, "episodes": int, "returns": list}
+"""What stands in the record of every evaluation."""
 PHASES = ("pretrain", "warmup", "finetune")
 
 
@@ -59,6 +61,8 @@ class RunState:
         if unknown or found["phase"] not in (*PHASES, "done"):
             what = f"unknown '{unknown[0]}'" if unknown else f"phase {found['phase']!r}"
             raise UserError(f"{source} has {what}: another version of balrl wrote it, or it is damaged")
+        for index, record in enumerate(found["evaluations"]):
+            fields(record, EVALUATION, f"{source}, evaluation {index}")
         return cls(**found)
 
     @property

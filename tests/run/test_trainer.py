@@ -147,7 +147,7 @@ def test_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_divergen
     display = Listening()
     result = balrl.train(maze_config(**settings), tmp_path / "run", display)
     assert "NaN at step" in display.heard
-    assert "policy.mean.bias is not finite; try: lower agent.critic_learning_rate" in display.heard
+    assert "policy.mean.bias is not finite; try: lower agent.policy_learning_rate" in display.heard
     [finding] = result.summary["findings"]
     assert (finding["pattern"], finding["tensor"]) == ("NaN", "policy.mean.bias")
     assert result.summary["outcome"] == ("diverged" if on_divergence == "stop" else "finished")
