@@ -62,6 +62,8 @@ class Run:
         """Return the settings that make the method, under dotted keys."""
         kept = {key: value for key, value in self.config.items() if key not in (*IRRELEVANT, "env", "env_kwargs")}
         flat = {key: value for key, value in _flatten(kept).items() if not key.endswith("eval_every")}
+        if flat.get("finetune.retain") != "ratio":
+            flat.pop("finetune.offline_ratio", None)  # of nothing
         for key in ("init.checkpoint", "dataset"):  # where a file lies says nothing
             flat[key] = Path(str(flat[key])).name if key == "dataset" else flat.get(key) is not None
         return flat
@@ -102,7 +104,7 @@ def labels(runs: Sequence[Run]) -> dict[str, list[Run]]:
     for run, mine in zip(runs, settings, strict=True):
         alike = [s for s, r in zip(settings, runs, strict=True) if (r.task, r.method) == (run.task, run.method)]
         differing.append({key: value for key, value in mine.items() if any(s.get(key) != value for s in alike)})
-    keys = {key for found in differing for key in found}
+    keys = {key for mine in settings for key in mine}
     groups: dict[str, list[Run]] = {}
     for run, found in zip(runs, differing, strict=True):
         words = [f"{_short(key, keys)}={_word(value)}" for key, value in found.items()]
