@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -23,6 +22,7 @@ Policy = Callable[[Tensor], Tensor]
 
 ABORTED = "aborted"
 """In the info of a step that was none: its world failed, and its episode ends without being stored further."""
+MISFITS = (ValueError, TypeError, RuntimeError, KeyError, IndexError)
 FIELDS = ("observation", "reward")
 """What of a step must be finite."""
 SUCCESS_KEYS = ("success", "is_success", "goal_achieved")
@@ -85,12 +85,17 @@ class Collector:
 
     def start(self, seed: int | None = None) -> None:
         """Begin new episodes in every world."""
-        with self._waiting():
+        self.waiting_since[id(self)] = time.monotonic()
+        try:
             observations, _ = self.env.reset(seed=seed)
-        with self._naming("reset"):
+        finally:
+            del self.waiting_since[id(self)]
+        try:
             self.observations = self.spaces.observations_to(observations, self.device)
-        self._invalid = torch.zeros(len(FIELDS), self.num_envs, dtype=torch.bool, device=self.device)
-        self._note(self.observations)
+        except MISFITS as error:
+            raise self._not_as_said("reset", error) from error
+        self._invalid = torch.zeros(len(FIELDS), self.num_envs, device=self.device)
+        self._note(self.observations, self._invalid[0])
         self.returns = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         self.lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.success = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
@@ -107,15 +112,16 @@ class Collector:
         self.success = self.success & ~fresh
 
         observations, actions = self.observations, policy(self.observations)
-        with self._waiting():
-            raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self.env.step(
-                self._for_environment(actions.clamp(-1, 1))
-            )
+        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self._step_environment(
+            actions.clamp(-1, 1)
+        )
         receive = self._receive_tensors if self._takes_tensors else self._receive
-        with self._naming("step"):
+        try:
             following, rewards, terminated, truncated = receive(
                 raw_observations, raw_rewards, raw_terminated, raw_truncated
             )
+        except MISFITS as error:
+            raise self._not_as_said("step", error) from error
         if self._takes_tensors:
             self._note(following, rewards)
         done = terminated | truncated
@@ -155,8 +161,9 @@ class Collector:
 
         Nothing if none did. Until somebody asks, their sums stay on the device.
         """
-        self.check()
-        count, *sums = self._ended.tolist()
+        count, *sums, invalid = torch.cat([self._ended, self._invalid.sum().double().reshape(1)]).tolist()
+        if math.isnan(invalid):
+            self.check()
         self._ended = torch.zeros_like(self._ended)
         if not count:
             return {}
@@ -193,33 +200,28 @@ class Collector:
         Raises:
             EnvironmentFault: when one was not, naming the world. Worlds that give numpy arrays are asked at every step.
         """
-        if bool(self._invalid.any()):
-            field, world = self._invalid.nonzero()[0].tolist()
+        invalid = self._invalid.isnan()
+        if bool(invalid.any()):
+            field, world = invalid.nonzero()[0].tolist()
             raise _not_finite(world, FIELDS[field])
 
-    def _note(self, observations: Tensor, rewards: Tensor | None = None) -> None:
-        """Remember on the device which worlds returned NaN or infinity: nobody waits for the answer until `check`."""
-        finite = torch.ones_like(self._invalid[0]) if rewards is None else rewards.isfinite()
-        self._invalid = self._invalid | ~torch.stack([observations.isfinite().all(-1), finite])
+    def _note(self, observations: Tensor, rewards: Tensor) -> None:
+        """Remember on the device which worlds returned NaN or infinity: nobody waits for the answer until `check`.
 
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
+        Nothing times a number is nothing, and times anything else it is NaN, which stays in a sum.
+        """
+        self._invalid = self._invalid + torch.stack([(observations * 0).sum(-1), rewards * 0])
+
+    def _step_environment(self, actions: Tensor) -> Any:
         self.waiting_since[id(self)] = time.monotonic()
         try:
-            yield
+            return self.env.step(self._for_environment(actions))
         finally:
             del self.waiting_since[id(self)]
 
-    @contextmanager
-    def _naming(self, what: str) -> Iterator[None]:
-        """Say which call it was whose result cannot be what the spaces say."""
-        try:
-            yield
-        except (ValueError, TypeError, RuntimeError, KeyError, IndexError) as error:
-            expected = f"expected {self.num_envs} observations of {self.spaces.observation_dim} numbers"
-            raise EnvironmentFault(
-                f"{what}() returned something else than its spaces say, {expected}: {error}"
-            ) from error
+    def _not_as_said(self, what: str, error: Exception) -> EnvironmentFault:
+        expected = f"expected {self.num_envs} observations of {self.spaces.observation_dim} numbers"
+        return EnvironmentFault(f"{what}() returned something else than its spaces say, {expected}: {error}")
 
     def _aborted(self, infos: Mapping[str, Any]) -> Tensor | None:
         flags = next(

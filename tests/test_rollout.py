@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -9,7 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from balrl.batch import Batch
-from balrl.envs import PointMazeVectorEnv
+from balrl.envs import PendulumVectorEnv, PointMazeVectorEnv
+from balrl.errors import EnvironmentFault
 from balrl.rollout import Collector, Step
 from tests.execution.test_updates import NoHost
 from tests.scripted_env import SCRIPT, ScriptedEnv
@@ -197,3 +199,36 @@ def test_success_in_tensors_counts_for_the_episode_that_it_ended() -> None:
     assert following.success is not None
     assert following.success.tolist() == [False, False]
     assert collector.pop_ended() == {"return": pytest.approx(step.returns[0].item()), "length": 1.0, "success": 1.0}
+
+
+class Exploding(PendulumVectorEnv):
+    """Gives NaN from the second world at the third step."""
+
+    def observe(self, states: Tensor) -> Tensor:
+        observations = super().observe(states)
+        if int(self.elapsed.max()) >= 3:
+            observations = torch.where(torch.arange(len(observations)).unsqueeze(-1) == 1, torch.nan, observations)
+        return observations
+
+
+@pytest.mark.parametrize("ask", [Collector.check, Collector.pop_ended])
+def test_worlds_of_tensors_are_asked_when_metrics_are_read(ask: Any) -> None:
+    collector = Collector(Exploding(3), seed=0)
+    for _ in range(2):
+        collector.step(lambda o: torch.zeros(3, 1))
+        ask(collector)
+    for _ in range(3):
+        collector.step(lambda o: torch.zeros(3, 1))  # nobody asks in between
+    with pytest.raises(EnvironmentFault, match="world 1: its observation is NaN or infinite, expected finite numbers"):
+        ask(collector)
+
+
+def test_vectors_that_give_something_else_than_they_say_are_named() -> None:
+    class Odd(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            observations, *rest = super().step(actions)
+            return observations[:, :1], *rest
+
+    collector = Collector(Odd([ScriptedEnv, lambda: ScriptedEnv(1)], autoreset_mode=AutoresetMode.SAME_STEP), seed=0)
+    with pytest.raises(EnvironmentFault, match=r"step\(\) returned something else than its spaces say, expected 2 obs"):
+        collector.step(lambda o: torch.zeros(2, 1))

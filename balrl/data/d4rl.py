@@ -16,7 +16,7 @@ from balrl.memory import check_fits
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 
 
-def read_hdf5(path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+def read_hdf5(path: str | Path, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the top-level arrays of an HDF5 file and its attributes as strings.
 
     Args:
@@ -26,6 +26,7 @@ def read_hdf5(path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[
     Raises:
         UserError: when the file is missing, is no HDF5 file, is truncated, or lacks a required array.
     """
+    path = Path(path)
     with _opened(path) as file:
         import h5py
 
@@ -41,13 +42,13 @@ def read_hdf5(path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[
     return arrays, attributes
 
 
-def read_attributes(path: Path) -> dict[str, str]:
+def read_attributes(path: str | Path) -> dict[str, str]:
     """Return an HDF5 file's attributes as strings.
 
     Raises:
         UserError: when the file is missing or no HDF5 file.
     """
-    with _opened(path) as file:
+    with _opened(Path(path)) as file:
         return {key: str(value) for key, value in file.attrs.items()}
 
 

@@ -22,7 +22,7 @@ SLASH = "\u2215"
 """Stands for a slash in the names of arrays."""
 
 
-def save_d4rl(dataset: Dataset, path: Path) -> None:
+def save_d4rl(dataset: Dataset, path: str | Path) -> None:
     """Write a dataset in the D4RL layout, ``timeouts`` and ``next_observations`` included."""
     arrays = {
         "observations": dataset.observations,
@@ -36,7 +36,7 @@ def save_d4rl(dataset: Dataset, path: Path) -> None:
     write_hdf5(path, arrays, {key: value for key, value in attributes.items() if value})
 
 
-def write_hdf5(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str]) -> None:
+def write_hdf5(path: str | Path, arrays: Mapping[str, Array], attributes: Mapping[str, str]) -> None:
     """Write arrays and attributes to a new file, whole or not at all.
 
     The file is made in memory: HDF5's own writing ends the process where a disk is full.
@@ -50,7 +50,7 @@ def write_hdf5(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str,
             file.create_dataset(key, data=value, compression="gzip")
         file.attrs.update(attributes)
 
-    _write(path, fill)
+    _write(Path(path), fill)
 
 
 def _write(path: Path, fill: Callable[[Any], None]) -> None:
@@ -87,7 +87,8 @@ class EpisodeWriter:
         UserError: when the file exists, or the partial file was begun with other settings, or cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        path = Path(path)
         if path.exists():
             raise UserError(f"'{path}' exists already; choose another --out, or move it away")
         check_target(path)
@@ -187,7 +188,7 @@ def _arrays(record: bytes) -> dict[str, Array]:
         return {key.replace(SLASH, "/"): stored[key] for key in stored.files}
 
 
-def relabel(source: Path, target: Path, success: str, reward: float, otherwise: float) -> int:
+def relabel(source: str | Path, target: str | Path, success: str, reward: float, otherwise: float) -> int:
     """Copy a D4RL file with sparse rewards: `reward` where its array `success` is true, `otherwise` elsewhere.
 
     Returns:
@@ -198,6 +199,7 @@ def relabel(source: Path, target: Path, success: str, reward: float, otherwise: 
     """
     import h5py
 
+    source, target = Path(source), Path(target)
     if target.exists():
         raise UserError(f"'{target}' exists already; choose another name, or move it away")
     check_target(target, (".hdf5", ".h5"))

@@ -29,7 +29,7 @@ MARGIN, PAUSE = 24, 500
 def write_clips(
     preferences: Preferences,
     draw: Callable[[Tensor], list[Image.Image]],
-    folder: Path,
+    folder: str | Path,
     on_clip: Callable[[int], None] | None = None,
 ) -> Path:
     """Write ``index.html``, on which pairs are labelled by hand, and an animated WebP of each, both segments abreast.
@@ -49,6 +49,7 @@ def write_clips(
     Raises:
         UserError: when there is something else in the folder, or the task cannot be drawn.
     """
+    folder = Path(folder)
     names = [f"pair-{index:05d}.webp" for index in range(len(preferences))]
     facts = {"task": preferences.env_id or "", "clips": names, "id": preferences.digest}
     page = resources.files("balrl.rewards").joinpath("labelling.html").read_text(encoding="utf-8")
@@ -69,7 +70,7 @@ def write_clips(
     return target
 
 
-def read_labels(path: Path, preferences: Preferences) -> Preferences:
+def read_labels(path: str | Path, preferences: Preferences) -> Preferences:
     """Return the pairs that a file of labels has an opinion on, with its labels.
 
     The file has the columns ``pair`` (its number, from 0) and ``preferred``: ``first``, ``second``, ``equal`` or
@@ -78,6 +79,7 @@ def read_labels(path: Path, preferences: Preferences) -> Preferences:
     Raises:
         UserError: naming the line that is not as expected; when no pair is left; when the labels are another file's.
     """
+    path = Path(path)
     rows = csv.DictReader(read_text(path, "labels").splitlines())
     labels = torch.full((len(preferences),), torch.nan)
     if not {"pair", "preferred"} <= set(rows.fieldnames or ()):

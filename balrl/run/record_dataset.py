@@ -28,7 +28,7 @@ def record_dataset(
     env_id: str,
     source: str,
     steps: int,
-    out: Path,
+    out: str | Path,
     seed: int = 0,
     deterministic: bool = False,
     noise: float = 0.0,
@@ -57,6 +57,7 @@ def record_dataset(
     Raises:
         UserError: when source, task and file do not fit together.
     """
+    out = Path(out)
     if out.exists():
         raise UserError(f"'{out}' exists already; choose another --out, or move it away")
     env = make_env(env_id, 1, check_device("cpu"), env_kwargs)

@@ -19,7 +19,7 @@ from balrl.foreign import parse_json
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
 
 
-def read_sac_zip(path: Path) -> tuple[SACConfig, dict[str, Tensor]]:
+def read_sac_zip(path: str | Path) -> tuple[SACConfig, dict[str, Tensor]]:
     """Return the configuration and the tensors of a stable-baselines3 SAC model, under our agent's names.
 
     Only weights are read; the pickles in the file are not touched. Layers are ReLU and actions tanh-squashed in both
@@ -29,6 +29,7 @@ def read_sac_zip(path: Path) -> tuple[SACConfig, dict[str, Tensor]]:
         UserError: when the file is no such model, or one that our agent cannot represent (other activations,
             state-dependent exploration, dictionary observations, images).
     """
+    path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
             about = parse_json(archive.read(DATA_FILE), DATA_FILE)
@@ -67,7 +68,7 @@ def read_sac_zip(path: Path) -> tuple[SACConfig, dict[str, Tensor]]:
     return config, {key: value.contiguous() for key, value in tensors.items()}
 
 
-def write_sac_zip(agent: Agent, path: Path) -> list[str]:
+def write_sac_zip(agent: Agent, path: str | Path) -> list[str]:
     """Write a soft actor-critic's policy as a model that ``stable_baselines3.SAC.load`` reads.
 
     Deterministic actions are equal; the observation normalisation is folded into the first layers. Critics go along
@@ -89,7 +90,7 @@ def write_sac_zip(agent: Agent, path: Path) -> list[str]:
         raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
     if not agent.spaces.is_flat:
         raise UserError("the policy takes observations that balrl flattens; stable-baselines3's MlpPolicy takes none")
-    check_target(path, (".zip",))
+    path = check_target(path, (".zip",))
     if path.exists():
         raise UserError(f"'{path}' exists already; choose another name, or move it away")
     try:
