@@ -249,9 +249,9 @@ class Collector:
         Asking for the next actions waits for it, so that the memory is free again by the next step.
         """
         width = self.spaces.observation_dim
-        self._staging[:, :width] = torch.from_numpy(np.asarray(self.spaces.flatten(observations)))
+        self._staging[:, :width] = _shaped(self.spaces.flatten(observations), (self.num_envs, width))
         for column, values in enumerate(rest):
-            self._staging[:, width + column] = torch.from_numpy(np.asarray(values))
+            self._staging[:, width + column] = _shaped(values, (self.num_envs,))
         if not math.isfinite(self._staging.sum()):
             finite = self._staging.isfinite()
             for world, row in enumerate(finite):
@@ -287,6 +287,14 @@ class Collector:
             return None
         values = source[key]
         return self._tensor(values if isinstance(values, Tensor) else np.asarray(values, bool), torch.bool)
+
+
+def _shaped(values: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return an array as a tensor; one of another shape would be spread out."""
+    found = torch.from_numpy(np.asarray(values))
+    if tuple(found.shape) != shape:
+        raise ValueError(f"found shape {tuple(found.shape)}, expected {shape}")
+    return found
 
 
 def _not_finite(world: int, field: str) -> EnvironmentFault:
