@@ -92,6 +92,8 @@ class Collector:
             del self.waiting_since[id(self)]
         try:
             self.observations = self.spaces.observations_to(observations, self.device)
+            if self.observations.shape != (self.num_envs, self.spaces.observation_dim):
+                raise ValueError(f"found shape {tuple(self.observations.shape)}")
         except MISFITS as error:
             raise self._not_as_said("reset", error) from error
         self._invalid = torch.zeros(len(FIELDS), self.num_envs, device=self.device)
