@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from balrl.data.d4rl import load_d4rl
 from balrl.data.dataset import Dataset
+from balrl.data.inspect import problems
+from balrl.data.prepare import check_finite
 from balrl.errors import UserError
 from balrl.returns import MonteCarlo
 from tests.conftest import make_dataset
@@ -103,3 +109,64 @@ def test_fingerprint_sees_every_change() -> None:
     assert one.fingerprint() == other.fingerprint()
     other.rewards[3] += 1e-6
     assert one.fingerprint() != other.fingerprint()
+
+
+def test_arrays_without_successors_are_read_as_a_file_without_them(tmp_path: Path) -> None:
+    arrays = {
+        "observations": np.arange(8.0)[:, None],
+        "actions": np.zeros((8, 1)),
+        "rewards": np.arange(8)[:, None],
+        "terminals": [0, 0, 1, 0, 0, 0, 0, 0],
+        "timeouts": [0, 0, 0, 0, 0, 1, 0, 0],
+        "infos": np.zeros(3),
+    }
+    data = Dataset.from_arrays(arrays, name="mine", env_id="Hopper-v5")
+    assert data.observations.flatten().tolist() == [0, 1, 2, 3, 4, 6]
+    assert data.next_observations.flatten().tolist()[:2] == [1, 2]
+    assert data.terminated.tolist() == [False, False, True, False, False, False]
+    assert data.truncated.tolist() == [False, False, False, False, True, True]
+    assert "2 rows without a stored successor dropped" in data.notes[0]
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.update({key: np.asarray(value) for key, value in arrays.items() if key != "infos"})
+    assert load_d4rl(tmp_path / "a.hdf5").fingerprint() == data.fingerprint()
+    assert repr(data) == "<Dataset 'mine' of Hopper-v5: 6 transitions in 3 episodes, 1 observations, 1 actions>"
+    assert data.save(str(tmp_path / "b.hdf5")) == tmp_path / "b.hdf5"
+    again = load_d4rl(tmp_path / "b.hdf5")
+    assert (again.fingerprint(), again.env_id, again.name) == (data.fingerprint(), "Hopper-v5", "mine")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("terminals", [0, 7, 0, 0], "terminated: 1 values are neither 0 nor 1, the first is 7 in row 1"),
+        ("terminals", [0, np.nan, 0, 0], "terminated: 1 values are neither 0 nor 1, the first is nan in row 1"),
+        ("timeouts", [0, 0, np.inf, -1], "truncated: 2 values are neither 0 nor 1, the first is inf in row 2"),
+    ],
+)
+def test_flags_that_are_none_are_found_and_not_trained_on(key: str, values: list[float], message: str) -> None:
+    arrays = {
+        "observations": np.zeros((4, 1)),
+        "actions": np.zeros((4, 1)),
+        "rewards": np.arange(4),
+        "terminals": [0] * 4,
+    }
+    data = Dataset.from_arrays({**arrays, "next_observations": np.zeros((4, 1)), key: values})
+    assert any(problem.startswith(message) for problem in problems(data))
+    with pytest.raises(UserError, match=message):
+        check_finite(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rewards": None}, r"lacks \['rewards'\]"),
+        ({"rewards": [[1, 2], [3]]}, "rewards is no array"),
+        ({"actions": ["a", "b"]}, "actions holds <U1, expected numbers"),
+        ({"terminals": [0]}, r"terminated has shape \(1,\), rewards has 2 values"),
+        ({key: [] for key in ("observations", "actions", "rewards", "terminals")}, "is empty"),
+    ],
+)
+def test_arrays_that_are_none_are_named(change: dict[str, Any], message: str) -> None:
+    arrays = {"observations": np.zeros((2, 1)), "actions": np.zeros((2, 1)), "rewards": [0, 1], "terminals": [0, 0]}
+    with pytest.raises(UserError, match=message):
+        Dataset.from_arrays({key: value for key, value in {**arrays, **change}.items() if value is not None})

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import threading
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,8 +19,11 @@ import balrl
 from balrl.agents import IQL
 from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
+from balrl.config import EnvironmentConfig
 from balrl.errors import UserError
+from balrl.evaluation import Evaluation, evaluate_policy
 from balrl.watch.tracking import read_metrics
+from tests.faulty_env import FaultyEnv
 from tests.run.small import (
     PPO,
     SMALL,
@@ -245,3 +253,48 @@ def test_an_agent_that_needs_next_actions_has_them_offline_and_online(
     assert balrl.resume(tmp_path / "stopped").finished
     for key, value in final_state(tmp_path / "whole").items():
         assert torch.equal(final_state(tmp_path / "stopped")[key], value), key
+
+
+def test_a_stop_in_an_evaluation_is_made_up_for(
+    whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation that was cut off comes first when the run goes on; nothing else tells the two apart."""
+    for cut in (1, 2, 3, 4):
+        path, asked = tmp_path / f"run{cut}", [0]
+
+        def stops(*arguments: Any, cut: int = cut, asked: list[int] = asked) -> Evaluation:
+            asked[0] += 1
+            *others, should_stop = arguments
+            return evaluate_policy(*others, (lambda: True) if asked[0] == cut else should_stop)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("balrl.run.assemble.evaluate_policy", stops)
+            stopped = balrl.train(maze_config(), path)
+        assert (stopped.finished, len(stopped.summary["wall_seconds"]) > 0) == (False, True)
+        assert load_state(list_checkpoints(path)[0])["progress"]["evaluation_due"]
+        assert balrl.resume(path).finished
+        assert (path / "evaluations.json").read_text() == (whole_run / "evaluations.json").read_text()
+        final, expected = final_state(path), final_state(whole_run)
+        assert all(final[key].equal(value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_heard_in_an_evaluation_without_an_end(number: signal.Signals, tmp_path: Path) -> None:
+    config = balrl.load_config("sac/point-maze", settings={**SMALL, "pretrain.updates": 0, "num_envs": 1})
+    config = config.model_copy(update={"environment": EnvironmentConfig(max_episode_steps=10**9)})
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), number))
+    timer.start()
+    result = balrl.train(config, tmp_path / "run", env=lambda: FaultyEnv(length=None))
+    timer.join()
+    assert (result.summary["outcome"], result.summary["final"]) == ("interrupted", None)
+
+
+def test_a_finished_run_that_was_killed_before_its_pictures_gets_them(whole_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole_run, tmp_path / "run")
+    assert balrl.resume(tmp_path / "run").finished
+    (tmp_path / "run" / "curves.png").unlink()
+    (tmp_path / "run" / "switch.png").unlink()
+    before = final_state(tmp_path / "run")
+    assert balrl.resume(tmp_path / "run").finished
+    assert (tmp_path / "run" / "switch.png").exists()
+    assert all(value.equal(before[key]) for key, value in final_state(tmp_path / "run").items())
