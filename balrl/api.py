@@ -11,20 +11,22 @@ from balrl.errors import UserError, check_target
 from balrl.run.given import GivenTask, is_vector
 from balrl.run.imports import check_imported, import_modules
 from balrl.run.inputs import Given, take
+from balrl.run.populations import (
+    begin_population,
+    common_checkpoint,
+    complete_population,
+    is_population,
+    run_together,
+)
 from balrl.run.presets import HoldsAgent, TrainConfig
 from balrl.run.registry import make_drawn_env, make_env, reference_of, step_limit
 from balrl.run.start_and_resume import (
     RunResult,
-    begin_population,
-    common_checkpoint,
-    complete_population,
     default_run_dir,
-    is_population,
     prepare_run,
     read_run_config,
     reopen_run,
     run_to_its_end,
-    run_together,
     start_run,
     stops_on_interrupt,
 )

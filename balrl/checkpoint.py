@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 STATE_FILE = "state.json"
 AGENT = {"config": dict, "observation_space": dict, "action_space": dict, "rewards": dict, "agent": dict}
 """What stands in the state of every agent's checkpoint."""
+RUN = AGENT | {"progress": dict, "watchdog": dict, "metrics_offset": int}
+"""And in that of a run's."""
 
 
 class Carried(NamedTuple):

@@ -97,8 +97,9 @@ def _resume(
     options: argparse.Namespace, settings: dict[str, str], display: RichDisplay, callbacks: list[Any]
 ) -> list[RunResult]:
     from balrl.api import resume, resume_population
+    from balrl.run.populations import is_population
     from balrl.run.presets import load_config
-    from balrl.run.start_and_resume import is_population, read_run_config
+    from balrl.run.start_and_resume import read_run_config
     from balrl.settings import override, validate
 
     given = {"--run-dir": options.run_dir is not None, "--seeds": bool(options.seeds), "--vary": bool(options.vary)}

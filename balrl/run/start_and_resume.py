@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from balrl.checkpoint import write_text
 from balrl.errors import EnvironmentFault, UserError
-from balrl.foreign import read_json
-from balrl.plain_yaml import dump_yaml, read_config_file
+from balrl.foreign import fields, read_json
 from balrl.report.runs import method_of
 from balrl.run.imports import check_imported
 from balrl.run.interrupts import on_interrupt
 from balrl.run.presets import TrainConfig, dump_config, load_config
 from balrl.run.run_lock import RunLock, check_no_links
-from balrl.settings import validate
+from balrl.run.state import RunState
 
 if TYPE_CHECKING:
     from balrl.run.assemble_data import Shared
@@ -33,10 +30,6 @@ if TYPE_CHECKING:
     from balrl.watch.callbacks import Callback
     from balrl.watch.display import Display
     from balrl.watch.tracking import Tracker
-
-
-MEMBERS = "population.yaml"
-"""Who belongs to a population: its members' configurations by name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def prepare_run(
     from balrl.run.assemble import assemble
 
     config.check_phases()
-    _check_writable(path)
+    check_writable(path)
     if (path / "config.yaml").exists():
         raise UserError(f"'{path}' already holds a run: go on with --resume {path}, or choose another --run-dir")
     return assemble(config, display, shared=shared, given=given)
@@ -135,7 +128,7 @@ def reopen_run(
             "configuration; leave the setting out, or start a new run"
         )
     check_imported(stored.imports, f"'{path}'")
-    _check_writable(path)
+    check_writable(path)
     check_no_links(path)
     lock = RunLock(path)
     try:
@@ -158,12 +151,15 @@ def _reopen(
     lock: RunLock,
     until: str | None,
 ) -> Trainer | RunResult:
-    from balrl.checkpoint import load_tensors, newest_readable
+    from balrl.checkpoint import RUN, load_tensors, newest_readable
     from balrl.run.assemble import assemble
     from balrl.run.pictures import pictures_are_drawn
     from balrl.run.trainer import Trainer
 
     checkpoint, state = newest_readable(path, display.notice, until)
+    if state is not None:
+        progress = fields(state, RUN, f"'{checkpoint}'")["progress"]
+        RunState.from_json(progress, f"'{checkpoint}': 'progress'")
     if state and state["progress"]["phase"] == "done" and (path / "summary.json").exists():
         summary = read_json(path / "summary.json", dict)
         if summary.get("finished") and pictures_are_drawn(path):
@@ -183,10 +179,10 @@ def _reopen(
 
 def _check_same(path: Path, config: TrainConfig, state: Mapping[str, Any], components: Components) -> None:
     """Raise a `UserError` if data or task are not what a run was started with."""
-    if state["dataset_fingerprint"] != components.identity["dataset_fingerprint"]:
+    if state.get("dataset_fingerprint") != components.identity["dataset_fingerprint"]:
         raise UserError(f"the data at '{config.dataset}' is not what the run was started with: its contents changed")
-    before, now = state.get("task"), components.identity["task"]
-    if before is not None and before["fingerprint"] != now["fingerprint"]:
+    before, now = state.get("task"), components.identity["task"]  # older checkpoints have none
+    if before is not None and before != now:
         raise UserError(
             f"the task {now['name']} is not what '{path}' was started with: its spaces or its step limit changed"
         )
@@ -212,56 +208,6 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
             if trainer.lock is not None:
                 trainer.lock.release()
     return RunResult(path, outcome == "finished", summary)
-
-
-def run_together(trainers: Mapping[str, Trainer], display: Display, names: Sequence[str]) -> dict[str, RunResult]:
-    """Run the members of a population to their ends, their updates made together.
-
-    Args:
-        trainers: those that are left.
-        display: of all.
-        names: of all members in order, of those that have ended, too: who is left keeps its row.
-
-    Whatever ends one of them in error stops and saves the others, and is raised when they have.
-    """
-    from balrl.execution.lockstep import SharedUpdates, Worker, run_in_lockstep
-    from balrl.execution.population import Population
-    from balrl.execution.updates import choose_updates
-
-    def work(trainer: Trainer) -> RunResult:
-        try:
-            return run_to_its_end(trainer)
-        except BaseException:
-            for other in trainers.values():
-                other.components.stop.requested = True
-            raise
-
-    if len(names) < 2 or not trainers:
-        with stops_on_interrupt(*trainers.values()):
-            return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
-    left = next(iter(trainers.values())).components
-    runs = [trainers[name].components if name in trainers else None for name in names]
-    population = Population(
-        [run.agent if run is not None else copy.deepcopy(left.agent) for run in runs],
-        [run.replays if run is not None else [copy.copy(replay) for replay in left.replays] for run in runs],
-    )
-    config = next(iter(trainers.values())).config
-    updates = choose_updates(
-        config.compile, population, config.planned_updates, display.notice, display.working, config.precision
-    )
-    workers: dict[str, Worker[RunResult]] = {}
-    for name, trainer in trainers.items():
-        workers[name] = Worker(partial(work, trainer))
-        trainer.components.updates = SharedUpdates(workers[name], updates.block)
-    with stops_on_interrupt(*trainers.values()):
-        run_in_lockstep(population, updates, {names.index(name): worker for name, worker in workers.items()})
-    results = {}
-    for name, worker in workers.items():
-        if worker.error is not None:
-            raise worker.error
-        assert worker.result is not None
-        results[name] = worker.result
-    return results
 
 
 @contextmanager
@@ -297,72 +243,6 @@ def read_run_config(path: Path) -> TrainConfig:
     return load_config(file=path / "config.yaml")
 
 
-def begin_population(folder: Path, members: Mapping[str, TrainConfig]) -> None:
-    """Write down who belongs to a population, before any of them begins.
-
-    Raises:
-        UserError: when the folder cannot be written to.
-    """
-    _check_writable(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / MEMBERS, dump_yaml({name: config.model_dump(mode="json") for name, config in members.items()}))
-
-
-def complete_population(folder: Path) -> list[Path]:
-    """Return the members' run directories; those that a population had no time to begin are begun here.
-
-    Raises:
-        UserError: when the folder holds no population, or its list of members is not what balrl writes.
-    """
-    if (folder / MEMBERS).is_file():
-        for name, data in read_config_file(folder / MEMBERS).items():
-            path = folder / str(name)
-            if path.parent != folder:
-                raise UserError(f"'{folder / MEMBERS}' names a member '{name}', expected the name of a folder")
-            if not (path / "config.yaml").exists():
-                config = validate(TrainConfig, data, f"'{folder / MEMBERS}', member {name}")
-                (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-                write_text(path / "config.yaml", dump_config(config))
-    paths = member_dirs(folder)
-    if not paths:
-        raise UserError(f"'{folder}' is no population: none of its folders holds a run")
-    return paths
-
-
-def is_population(path: Path) -> bool:
-    """Whether a folder holds a population."""
-    return (path / MEMBERS).is_file() or bool(member_dirs(path))
-
-
-def member_dirs(path: Path) -> list[Path]:
-    """Return the run directories in a population's directory; none if it is no such directory."""
-    return sorted(found.parent for found in path.glob("*/config.yaml")) if not (path / "config.yaml").exists() else []
-
-
-def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> str | None:
-    """Return the name of the newest checkpoint that all members of a population have; None if each has its own.
-
-    A population that was killed while its members were saving has some that are one checkpoint ahead. All go on from
-    the
-    one before: members at different steps would make their updates one by one, which rounds differently.
-    """
-    from balrl.checkpoint import list_checkpoints, newest_readable
-
-    newest = [newest_readable(path, lambda _: None)[0] for path in paths]
-    names = [checkpoint.name for checkpoint in newest if checkpoint is not None]
-    if len(set(names)) <= 1 and len(names) in (0, len(paths)):
-        return None
-    if len(names) < len(paths):
-        notice("some members were not saved yet: all begin anew")
-        return ""
-    oldest = min(names)
-    if any(not any(c.name == oldest for c in list_checkpoints(path)) for path in paths):
-        notice("the members stand at different steps: each goes on from its own checkpoint, equal up to rounding")
-        return None
-    notice(f"some members were saved later than others: all go on from {oldest}")
-    return oldest
-
-
 def _start_tracker(
     config: TrainConfig, path: Path, display: Display, shared: Shared | None = None, offset: int = 0
 ) -> Tracker:
@@ -377,7 +257,7 @@ def _start_tracker(
     return tracker
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raise a `UserError` if the directory, or the nearest one above that exists, cannot be written to."""
     try:
         nearest = path

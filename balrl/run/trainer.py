@@ -14,7 +14,7 @@ from torch import Tensor
 
 from balrl.agent import Metrics
 from balrl.checkpoint import (
-    AGENT,
+    RUN,
     list_checkpoints,
     load_random_state,
     load_state,
@@ -143,7 +143,7 @@ class Trainer:
         Raises:
             UserError: when the checkpoint is damaged, or of another run.
         """
-        stored = load_state(path, AGENT | {"progress": dict, "watchdog": dict, "metrics_offset": int})
+        stored = load_state(path, RUN)
         self.state = RunState.from_json(stored["progress"], f"'{path}': 'progress'")
         self.components.agent.restore(path, stored)
         self._phase_entered = self.state.phase_steps > 0
