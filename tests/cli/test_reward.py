@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from balrl.cli.main import main
 from balrl.data.d4rl import load_d4rl
+from balrl.errors import UserError
 from balrl.rewards import LearnedReward, Preferences, RewardEnsemble
 
 DATA = "point-maze-mixed"
@@ -102,3 +104,27 @@ def test_a_study_from_a_protocol_and_its_report(tmp_path: Path, capsys: pytest.C
     protocol.write_text("preferences: {pars: 3}")
     assert main(["reward", "study", str(protocol), "--out", str(tmp_path / "other")]) == 2
     assert "unknown key 'preferences.pars'; did you mean 'preferences.pairs'?" in capsys.readouterr().err
+
+
+def test_the_seed_and_the_trunk_reach_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def fits(ensemble: RewardEnsemble, *_: Any, seed: int, **__: Any) -> Any:
+        seen.update(ensemble.settings, fit=seed)
+        raise UserError("seen")
+
+    assert collect(tmp_path / "p.safetensors") == 0
+    monkeypatch.setattr("balrl.rewards.fit_ensemble", fits)
+    more = [
+        "--out",
+        str(tmp_path / "r.safetensors"),
+        "--shared-trunk",
+        "--seed",
+        "5",
+        "--members",
+        "2",
+        "--hidden",
+        "8",
+    ]
+    assert main(["reward", "train", str(tmp_path / "p.safetensors"), *more]) == 2
+    assert (seen["shared_trunk"], seen["seed"], seen["fit"], seen["members"]) == (True, 5, 5, 2)

@@ -344,3 +344,16 @@ def test_with_a_ratio_and_no_warm_up_updates_wait_for_the_online_rows_of_a_batch
     more = {"init.checkpoint": str(pretrained), "finetune.steps": "10"}
     result = balrl.train(config("wsrl", ONLINE, **settings, **more), tmp_path / "run")
     assert result.summary["updates"] == 10 - 3  # 4 of 8 rows are online
+
+
+def test_what_is_of_the_policy_is_named_first(pretrained: Path) -> None:
+    """Whatever the order in which an agent declares its pieces."""
+    source = read_source(str(pretrained))
+    agent = balrl.load_agent(pretrained, device="cpu")
+    lines = []
+    for order in (source.agent_class.carried, source.agent_class.carried[::-1]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(source.agent_class, "carried", order)
+            lines.append(take_over(agent, source, InitConfig(checkpoint="x"))[0])
+    for line in lines:
+        assert line.index("policy") < line.index("critics")

@@ -107,3 +107,16 @@ def test_mistakes_are_explained(tmp_path: Path) -> None:
         run_study(config(), tmp_path)
     with pytest.raises(UserError, match="begins many worlds in one state, which Pendulum-v1 cannot"):
         run_study(config(env="Pendulum-v1"), tmp_path / "other")
+
+
+def test_the_seed_and_the_trunk_reach_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, int, int]] = []
+
+    def fits(ensemble: RewardEnsemble, *_: object, seed: int) -> None:
+        seen.append((ensemble.settings["shared_trunk"], ensemble.settings["seed"], seed))
+
+    monkeypatch.setattr("balrl.studies.overoptimization.fit_ensemble", fits)
+    for shared in (False, True):
+        c = config(seeds=[3], ensemble={"members": 2, "hidden": [8], "epochs": 1, "shared_trunk": shared})
+        run_study(c, tmp_path / str(shared))
+    assert set(seen) == {(False, 3, 3), (True, 3, 3)}
