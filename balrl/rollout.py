@@ -85,11 +85,7 @@ class Collector:
 
     def start(self, seed: int | None = None) -> None:
         """Begin new episodes in every world."""
-        self.waiting_since[id(self)] = time.monotonic()
-        try:
-            observations, _ = self.env.reset(seed=seed)
-        finally:
-            del self.waiting_since[id(self)]
+        observations, _ = self._ask("reset", lambda: self.env.reset(seed=seed))
         try:
             self.observations = self.spaces.observations_to(observations, self.device)
             if self.observations.shape != (self.num_envs, self.spaces.observation_dim):
@@ -114,8 +110,9 @@ class Collector:
         self.success = self.success & ~fresh
 
         observations, actions = self.observations, policy(self.observations)
-        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self._step_environment(
-            actions.clamp(-1, 1)
+        taken = self._for_environment(actions.clamp(-1, 1))
+        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self._ask(
+            "step", lambda: self.env.step(taken)
         )
         receive = self._receive_tensors if self._takes_tensors else self._receive
         try:
@@ -124,8 +121,6 @@ class Collector:
             )
         except MISFITS as error:
             raise self._not_as_said("step", error) from error
-        if self._takes_tensors:
-            self._note(following, rewards)
         done = terminated | truncated
 
         last, valid = following, None
@@ -139,6 +134,8 @@ class Collector:
             raw_observations, _ = self.env.reset(options={"reset_mask": raw_terminated | raw_truncated})
             following = self.spaces.observations_to(raw_observations, self.device)
 
+        if self._takes_tensors:
+            self._note(last, rewards)
         aborted = self._aborted(infos)
         if aborted is not None:
             valid = ~aborted if valid is None else valid & ~aborted
@@ -214,10 +211,18 @@ class Collector:
         """
         self._invalid = self._invalid + torch.stack([(observations * 0).sum(-1), rewards * 0])
 
-    def _step_environment(self, actions: Tensor) -> Any:
+    def _ask(self, what: str, call: Callable[[], Any]) -> Any:
+        """Return what the environment answers; while it has not, `waiting_since` says how long that takes."""
         self.waiting_since[id(self)] = time.monotonic()
         try:
-            return self.env.step(self._for_environment(actions))
+            return call()
+        except EnvironmentFault:
+            raise
+        except Exception as error:
+            if self._takes_tensors:
+                raise  # ours, on a device that may have refused
+            reason = (str(error).splitlines() or [""])[0]
+            raise EnvironmentFault(f"{what}() raised {type(error).__name__}: {reason}") from error
         finally:
             del self.waiting_since[id(self)]
 
@@ -268,6 +273,9 @@ class Collector:
         if final is None or not len(ended):
             return following
         flat = [self.spaces.flatten(_row(final, int(i))) for i in ended]
+        if not all(np.isfinite(row).all() for row in flat):
+            world = next(int(i) for i, row in zip(ended, flat, strict=True) if not np.isfinite(row).all())
+            raise _not_finite(world, "final observation")
         last = following.clone()
         last[torch.from_numpy(ended).to(self.device)] = self.spaces.observations_to(np.stack(flat), self.device)
         return last

@@ -232,3 +232,29 @@ def test_vectors_that_give_something_else_than_they_say_are_named() -> None:
     collector = Collector(Odd([ScriptedEnv, lambda: ScriptedEnv(1)], autoreset_mode=AutoresetMode.SAME_STEP), seed=0)
     with pytest.raises(EnvironmentFault, match=r"step\(\) returned something else than its spaces say, expected 2 obs"):
         collector.step(lambda o: torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("call", ["step", "reset"])
+def test_vectors_that_raise_are_faults(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any, **__: Any) -> Any:
+        raise OSError("no contact")
+
+    env = vector(AutoresetMode.SAME_STEP, worlds=1)
+    collector = Collector(env, seed=0)
+    monkeypatch.setattr(env, call, breaks)
+    with pytest.raises(EnvironmentFault, match=rf"{call}\(\) raised OSError: no contact"):
+        collector.start() if call == "reset" else collector.step(lambda o: torch.zeros(1, 1))
+
+
+def test_a_last_observation_that_is_not_finite_is_named() -> None:
+    class Odd(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            *rest, infos = super().step(actions)
+            if "final_obs" in infos:
+                infos["final_obs"][1] = infos["final_obs"][1] * float("nan")
+            return *rest, infos
+
+    collector = Collector(Odd([ScriptedEnv, lambda: ScriptedEnv(1)], autoreset_mode=AutoresetMode.SAME_STEP), seed=0)
+    collector.step(lambda o: torch.zeros(2, 1))
+    with pytest.raises(EnvironmentFault, match="world 1: its final observation is NaN or infinite"):
+        collector.step(lambda o: torch.zeros(2, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,6 +113,7 @@ def save_minari(dataset: Dataset, dataset_id: str, action_space: gym.Space[Any])
         UserError: when Minari is not installed, the id is no valid one, or it exists already.
     """
     check_minari_id(dataset_id)
+    _check_room(dataset, dataset_id)
     import minari
     from minari.data_collector import EpisodeBuffer  # not the package's DataCollector, which imports jax
 
@@ -141,6 +143,17 @@ def save_minari(dataset: Dataset, dataset_id: str, action_space: gym.Space[Any])
             observation_space=gym.spaces.Box(-np.inf, np.inf, (width,), np.float32),
             description=f"Written by balrl from {dataset.name}.",
         )
+
+
+def _check_room(dataset: Dataset, dataset_id: str) -> None:
+    """Raise a `UserError` if a disk is too full: Minari's writer would end the process in the middle of it."""
+    from minari.storage import get_dataset_path
+
+    needed = sum(getattr(dataset, name).nbytes for name in ("observations", "actions", "rewards"))
+    folder = next(path for path in Path(get_dataset_path(dataset_id)).parents if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"cannot write '{dataset_id}': it needs {needed:,} bytes, '{folder}' has {free:,} left")
 
 
 def _flat(observations: Any, adapter: Adapter | None, space: gym.Space[Any], name: str) -> Array:

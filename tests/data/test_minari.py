@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from balrl.data.minari import load_minari, save_minari
+from balrl.data.minari import from_minari, load_minari, save_minari
 from balrl.envs.robotics import observation_adapter
 from balrl.errors import UserError
 from balrl.run.registry import load_dataset
@@ -67,3 +68,23 @@ def test_what_cannot_be_fetched_is_one_clear_error() -> None:
         UserError, match=r"'no/such-v0' is not on this machine and could not be fetched .*here are: toy/here-v0"
     ):
         load_minari("no/such-v0")
+
+
+def test_a_full_disk_is_known_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(UserError, match=r"cannot write 'toy/full-v0': it needs \d+ bytes, .* has 10 left"):
+        save_minari(make_dataset(), "toy/full-v0", gym.spaces.Box(-1, 1, (1,)))
+    assert not list(tmp_path.rglob("*.hdf5"))
+
+
+def test_dictionaries_of_boxes_are_flattened_as_a_task_of_that_space_would(tmp_path: Path) -> None:
+    space = gym.spaces.Dict({"b": gym.spaces.Box(-1, 1, (2,)), "a": gym.spaces.Box(-1, 1, (1,))})
+    seen = {"b": np.arange(8.0).reshape(4, 2), "a": np.full((4, 1), 9.0)}
+    episode = SimpleNamespace(
+        observations=seen, actions=np.zeros((3, 1)), rewards=np.arange(3), terminations=[0, 0, 0], truncations=[0, 0, 1]
+    )
+    spec = SimpleNamespace(dataset_id="toy/dict-v0", env_spec=None, observation_space=space)
+    data = from_minari(SimpleNamespace(spec=spec, iterate_episodes=lambda: [episode]))
+    assert data.observations[1].tolist() == [9, 2, 3]  # gymnasium sorts the keys
+    assert data.next_observations[2].tolist() == [9, 6, 7]
+    assert data.name == "toy/dict-v0"
