@@ -180,7 +180,12 @@ class Trainer:
             if self.components.stop.requested:
                 return "interrupted"
             before = p.phase_steps
-            p.metrics |= self._steps[phase]()
+            try:
+                p.metrics |= self._steps[phase]()
+            except EnvironmentFault:
+                if self._is_own_fault():
+                    return "diverged"
+                raise
             finished = p.phase_steps >= total
             saves = _crossed(before, p.phase_steps, c.checkpoint.every) or finished
             if _crossed(before, p.phase_steps, c.tracking.log_every) or finished:
@@ -280,6 +285,11 @@ class Trainer:
             p.findings.append(asdict(finding))
             run.display.notice(f"{finding}; try: {advice_for(finding.pattern, self.config)}")
         return bool(found) and self.config.watchdog.on_divergence != "warn"
+
+    def _is_own_fault(self) -> bool:
+        """Whether a task failed because a policy that is not finite acted in it: that is the watchdog's to say."""
+        self._has_diverged(numbers(self.state.metrics))
+        return any(not bool(value.isfinite().all()) for value in self.components.agent.parameters())
 
     def _roll_back(self) -> bool:
         """Go back to the newest checkpoint from before anything was found; return False if the run is to stop."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import balrl
-from balrl.agents import IQL
+from balrl.agents import IQL, SAC
 from balrl.batch import Batch
 from balrl.checkpoint import list_checkpoints, load_state, load_tensors
 from balrl.config import EnvironmentConfig
@@ -298,3 +298,22 @@ def test_a_finished_run_that_was_killed_before_its_pictures_gets_them(whole_run:
     assert balrl.resume(tmp_path / "run").finished
     assert (tmp_path / "run" / "switch.png").exists()
     assert all(value.equal(before[key]) for key, value in final_state(tmp_path / "run").items())
+
+
+def test_a_task_that_fails_because_the_policy_is_not_finite_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = balrl.load_config("sac/point-maze", settings={**SMALL, "pretrain.updates": 0, "num_envs": 1})
+    inner = SAC.update_policy
+
+    def breaks(self: SAC, *arguments: Any) -> Any:
+        metrics = inner(self, *arguments)
+        with torch.no_grad():
+            self.policy.mean.bias[0] = torch.nan
+        return metrics
+
+    monkeypatch.setattr(SAC, "update_policy", breaks)
+    display = Listening()
+    result = balrl.train(config, tmp_path / "run", display, env="Pendulum-v1")
+    assert result.summary["outcome"] == "diverged"
+    assert "policy.mean.bias is not finite" in display.heard
