@@ -13,6 +13,8 @@ from balrl.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+LARGEST = 2**63
+"""No whole number that balrl writes is as large."""
 NAMES = {
     dict: "an object",
     list: "a list",
@@ -58,7 +60,8 @@ def expect(value: Any, kind: type, source: str) -> Any:
         UserError: naming `source`, what it holds and what was expected.
     """
     accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+    fits = isinstance(value, accepted) and (not isinstance(value, bool) or kind is bool)
+    if not fits or (isinstance(value, int) and abs(value) >= LARGEST):
         raise UserError(f"{source} holds {_short(value)}, expected {NAMES[kind]}")
     return value
 

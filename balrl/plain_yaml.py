@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from balrl.errors import UserError
+from balrl.foreign import LARGEST
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,6 +33,13 @@ def _resolve_plain_values(kind: type[_Loader] | type[_Dumper]) -> None:
         kind.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
 
 
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if abs(value) >= LARGEST:
+        raise ValueError(f"{len(node.value)} digits are too many")
+    return value
+
+
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
     """Quote and escape line breaks that are not newlines: YAML would fold them."""
     breaks = any(c in text for c in "\x85\u2028\u2029")
@@ -39,6 +47,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _resolve_plain_values(_Loader)
 _resolve_plain_values(_Dumper)
 

@@ -33,7 +33,16 @@ def test_what_is_too_much_is_one_line(tmp_path: Path, text: str, message: str) -
 
 def test_types_are_told_apart(tmp_path: Path) -> None:
     assert expect(3, float, "x") == 3
-    for value, kind in ((True, int), (1.5, int), ("1", float), ([], dict), (1, bool), (None, str)):
+    for value, kind in (
+        (True, int),
+        (1.5, int),
+        ("1", float),
+        ([], dict),
+        (1, bool),
+        (None, str),
+        (10**400, float),
+        (2**63, int),
+    ):
         with pytest.raises(UserError, match=r"x holds .*, expected"):
             expect(value, kind, "x")
     assert fields({"a": 1, "b": "?"}, {"a": int}, "x") == {"a": 1, "b": "?"}

@@ -18,14 +18,23 @@ def test_yaml_means_what_everybody_thinks() -> None:
 WORDS = st.sampled_from(["12e45", "off", "0x1", "1:30", "null", "~", "2024-01-02", "1_000", ".5", "010", "1."])
 
 
-@given(st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), WORDS))
+@given(
+    st.one_of(
+        st.text(max_size=8),
+        st.integers(1 - 2**63, 2**63 - 1),
+        st.floats(allow_nan=False),
+        st.booleans(),
+        st.none(),
+        WORDS,
+    )
+)
 @example("\x85")
 def test_whatever_is_dumped_is_read_back(value: object) -> None:
     assert parse_yaml(dump_yaml({"key": value}), "text") == {"key": value}
 
 
 @pytest.mark.parametrize(
-    "text", ["!!bool maybe", "!!int x", "[" * 3_000, "!!timestamp x", "!!binary 1", "- !!float [1]"]
+    "text", ["!!bool maybe", "!!int x", "[" * 3_000, "!!timestamp x", "!!binary 1", "a: 1" + "0" * 400, "- !!float [1]"]
 )
 def test_tags_and_depths_that_do_not_fit_are_one_line(text: str) -> None:
     with pytest.raises(UserError, match="here") as raised:
