@@ -35,21 +35,23 @@ def begin_population(folder: Path, members: Mapping[str, TrainConfig]) -> None:
 
 
 def complete_population(folder: Path) -> list[Path]:
-    """Return the members' run directories; those that a population had no time to begin are begun here.
+    """Return the members' run directories, in their order; those that a population had no time to begin are begun here.
 
     Raises:
         UserError: when the folder holds no population, or its list of members is not what balrl writes.
     """
+    paths = member_dirs(folder)
     if (folder / MEMBERS).is_file():
+        paths = []
         for name, data in read_config_file(folder / MEMBERS).items():
             path = folder / str(name)
-            if path.parent != folder:
+            if path.parent != folder or path.name in ("", ".", ".."):
                 raise UserError(f"'{folder / MEMBERS}' names a member '{name}', expected the name of a folder")
             if not (path / "config.yaml").exists():
                 config = validate(TrainConfig, data, f"'{folder / MEMBERS}', member {name}")
                 (path / "checkpoints").mkdir(parents=True, exist_ok=True)
                 write_text(path / "config.yaml", dump_config(config))
-    paths = member_dirs(folder)
+            paths.append(path)
     if not paths:
         raise UserError(f"'{folder}' is no population: none of its folders holds a run")
     return paths
@@ -69,8 +71,7 @@ def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> s
     """Return the name of the newest checkpoint that all members of a population have; None if each has its own.
 
     A population that was killed while its members were saving has some that are one checkpoint ahead. All go on from
-    the
-    one before: members at different steps would make their updates one by one, which rounds differently.
+    the one before, so that they make their updates together again.
     """
     from balrl.checkpoint import list_checkpoints, newest_readable
 

@@ -10,6 +10,8 @@ import pytest
 import balrl
 from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
+from balrl.run.populations import begin_population, complete_population
+from balrl.run.presets import load_config
 from balrl.watch.display import Display
 from tests.execution.test_lockstep import StopAt, assert_same_records, members
 
@@ -69,8 +71,18 @@ def test_the_last_one_left_gives_the_same_numbers(tmp_path: Path, monkeypatch: p
         assert all(value.equal(tensors[key]) for key, value in load_tensors(one, group).items())
 
 
-def test_a_list_of_members_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_members_keep_their_order_and_with_it_their_rows(tmp_path: Path) -> None:
+    config = load_config("iql/point-maze")
+    names = [f"s{seed}" for seed in range(12)]
+    begin_population(tmp_path, dict.fromkeys(names, config))
+    assert [path.name for path in complete_population(tmp_path)] == names  # not s0, s1, s10, s11, s2
+    assert all(load_config(file=tmp_path / name / "config.yaml") == config for name in names)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "..", "/tmp/elsewhere", "a/b"])
+def test_a_list_of_members_does_not_lead_out_of_the_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "population.yaml").write_text("../elsewhere: {}\n")
-    with pytest.raises(UserError, match=r"names a member '\.\./elsewhere', expected the name of a folder"):
+    (tmp_path / "p" / "population.yaml").write_text(f"{name}: {{}}\n")
+    with pytest.raises(UserError, match=r"names a member '.*', expected the name of a folder"):
         balrl.resume_population(tmp_path / "p")
+    assert not (tmp_path / "config.yaml").exists()
