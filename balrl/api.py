@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
 from balrl.errors import UserError, check_target
-from balrl.run.given import GivenTask, is_vector
+from balrl.run.given import GivenTask
 from balrl.run.imports import check_imported, import_modules
-from balrl.run.inputs import Given, take
+from balrl.run.inputs import take, take_for_all
 from balrl.run.populations import (
     begin_population,
     common_checkpoint,
     complete_population,
     is_population,
+    released_on_error,
     run_together,
 )
 from balrl.run.presets import HoldsAgent, TrainConfig
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from balrl.agent import Agent
     from balrl.evaluation import Evaluation
+    from balrl.run.trainer import Trainer
 
 
 def train(
@@ -97,11 +99,15 @@ def resume(
         UserError: when the run cannot be gone on with.
         EnvironmentFault: when the task returns what no task returns.
     """
-    path, given = Path(run_dir), Given()
-    if dataset is not None or env is not None:
-        named, given = take(read_run_config(path), dataset, env)
-        config = named if config is None else config
-    opened = reopen_run(path, config, display or Display(), given=given, callbacks=check_callbacks(callbacks))
+    path = Path(run_dir)
+    named, given = take(read_run_config(path), dataset, env)
+    opened = reopen_run(
+        path,
+        named if config is None else config,
+        display or Display(),
+        given=given,
+        callbacks=check_callbacks(callbacks),
+    )
     if isinstance(opened, RunResult):
         return opened
     with stops_on_interrupt(opened):
@@ -142,22 +148,18 @@ def train_population(
                 f"agent {config.agent.name} learns from its own rollouts and cannot share updates: train its seeds one "
                 "by one"
             )
-    if is_vector(env):
-        raise UserError(
-            "a population needs worlds for every member: hand over a callable that makes them, env=lambda: …"
-        )
-    taken = {name: take(config, dataset, env) for name, config in members.items()}
-    first = next(iter(taken.values()))[1].dataset
+    taken = take_for_all(members, dataset, env)
     shared: dict[Any, Any] = {}
     prepared = {
-        name: prepare_run(config, folder / name, MemberDisplay(display, name), shared, given._replace(dataset=first))
+        name: prepare_run(config, folder / name, MemberDisplay(display, name), shared, given)
         for name, (config, given) in taken.items()
     }
     called = check_callbacks(callbacks)
     begin_population(folder, {name: config for name, (config, _) in taken.items()})
-    trainers = {
-        name: start_run(config, prepared[name], folder / name, shared, called) for name, (config, _) in taken.items()
-    }
+    trainers: dict[str, Trainer] = {}
+    with released_on_error(trainers):
+        for name, (config, _) in taken.items():
+            trainers[name] = start_run(config, prepared[name], folder / name, shared, called)
     return run_together(trainers, display, list(trainers))
 
 
@@ -183,22 +185,18 @@ def resume_population(
     display = display or Display()
     shared: dict[Any, Any] = {}
     called, until = check_callbacks(callbacks), common_checkpoint(paths, display.notice)
-    opened: dict[str, Any] = {}
-    try:
+    taken = take_for_all({path.name: read_run_config(path) for path in paths}, dataset, env)
+    ended: dict[str, RunResult] = {}
+    left: dict[str, Trainer] = {}
+    with released_on_error(left):
         for path in paths:
-            given = Given()
-            if dataset is not None or env is not None:
-                given = take(read_run_config(path), dataset, env)[1]
-            member = MemberDisplay(display, path.name)
-            opened[path.name] = reopen_run(path, None, member, shared, given, called, until)
-    except BaseException:
-        for run in opened.values():
-            if not isinstance(run, RunResult):
-                run.lock.release()
-        raise
-    ended = {name: run for name, run in opened.items() if isinstance(run, RunResult)}
-    left = {name: run for name, run in opened.items() if not isinstance(run, RunResult)}
-    return ended | run_together(left, display, list(opened))
+            config, given = taken[path.name]
+            opened = reopen_run(path, config, MemberDisplay(display, path.name), shared, given, called, until)
+            if isinstance(opened, RunResult):
+                ended[path.name] = opened
+            else:
+                left[path.name] = opened
+    return ended | run_together(left, display, [path.name for path in paths])
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:

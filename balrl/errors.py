@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 EXIT_MISTAKE = 2
 EXIT_DIVERGED = 3
@@ -22,6 +23,17 @@ class UserError(Exception):
 
 class EnvironmentFault(UserError):
     """A task that returned what no task returns: the run stops, its newest checkpoint is good, the exit code is 4."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shorten(value: Any, length: int = 60) -> str:
+    """Return what a value looks like, cut where that is long."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def read_text(path: Path, what: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.errors import UserError
+from balrl.errors import UserError, first_line, shorten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def parse_json(text: str | bytes, source: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else _first_line(error)
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)[:200]
         raise UserError(f"{source} is damaged: {reason}") from error
 
 
@@ -62,7 +62,7 @@ def expect(value: Any, kind: type, source: str) -> Any:
     accepted = (int, float) if kind is float else kind
     fits = isinstance(value, accepted) and (not isinstance(value, bool) or kind is bool)
     if not fits or (isinstance(value, int) and abs(value) >= LARGEST):
-        raise UserError(f"{source} holds {_short(value)}, expected {NAMES[kind]}")
+        raise UserError(f"{source} holds {shorten(value)}, expected {NAMES[kind]}")
     return value
 
 
@@ -95,7 +95,7 @@ def read_tensors(path: Path, what: str, header: str) -> tuple[dict[str, Tensor],
             text = (file.metadata() or {}).get(header)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not a safetensors file: {_first_line(error)}") from error
+        raise UserError(f"'{path}' is not a safetensors file: {first_line(error)[:200]}") from error
     if text is None:
         raise UserError(f"'{path}' holds no {what}: balrl did not write it")
     return tensors, parse_json(text, f"the header of '{path}'")
@@ -105,12 +105,3 @@ def checksum(path: Path) -> str:
     """Return a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from balrl.batch import Batch
-from balrl.errors import EnvironmentFault
+from balrl.errors import EnvironmentFault, first_line
 from balrl.spaces import SpaceAdapter
 
 Policy = Callable[[Tensor], Tensor]
@@ -221,8 +221,7 @@ class Collector:
         except Exception as error:
             if self._takes_tensors:
                 raise  # ours, on a device that may have refused
-            reason = (str(error).splitlines() or [""])[0]
-            raise EnvironmentFault(f"{what}() raised {type(error).__name__}: {reason}") from error
+            raise EnvironmentFault(f"{what}() raised {type(error).__name__}: {first_line(error)}") from error
         finally:
             del self.waiting_since[id(self)]
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from balrl.errors import UserError
+from balrl.errors import UserError, first_line
 from balrl.rollout import Collector
 
 FRAMES_PER_SECOND = 25
@@ -85,6 +85,6 @@ def draw_or_explain(draw: Callable[[], Any]) -> Any:
     except UserError:
         raise
     except Exception as error:  # graphics fail in as many ways as there are drivers
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"this task cannot be drawn: {reason}") from error
     return found[0] if isinstance(found, tuple) else found

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from balrl.errors import EnvironmentFault
+from balrl.errors import EnvironmentFault, first_line, shorten
 from balrl.rollout import ABORTED
 
 NUMBERS, FLAGS = (float, np.float64, np.float32), (bool, np.bool_)
@@ -45,7 +45,7 @@ class CheckedWorld(gym.Wrapper):
         except Exception as error:
             raise self._fault("reset", _raised(error)) from error
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise self._fault("reset", f"is {_short(result)}, expected (observation, info)")
+            raise self._fault("reset", f"is {shorten(result)}, expected (observation, info)")
         wrong = _wrong_observation(result[0], self.observation_space)
         if wrong:
             raise self._fault(*wrong)
@@ -96,26 +96,26 @@ class CheckedWorld(gym.Wrapper):
 def _wrong_step(result: Any, space: gym.Space[Any]) -> tuple[str, str] | None:
     """Return the first field of a step's result that is wrong, and how; None if all is well."""
     if not (isinstance(result, tuple) and len(result) == 5):
-        return "step", f"is {_short(result)}, expected (observation, reward, terminated, truncated, info)"
+        return "step", f"is {shorten(result)}, expected (observation, reward, terminated, truncated, info)"
     observation, reward, terminated, truncated, _ = result
     if not _is_number(reward):
-        return "reward", f"is {_short(reward)}, expected a finite number"
+        return "reward", f"is {shorten(reward)}, expected a finite number"
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_ | int | np.integer):
-            return name, f"is {_short(flag)}, expected true or false"
+            return name, f"is {shorten(flag)}, expected true or false"
     return _wrong_observation(observation, space)
 
 
 def _wrong_observation(observation: Any, space: gym.Space[Any], name: str = "observation") -> tuple[str, str] | None:
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(observation, Mapping) or not space.spaces.keys() <= observation.keys():
-            return name, f"is {_short(observation)}, expected a dictionary with the keys {sorted(space.spaces)}"
+            return name, f"is {shorten(observation)}, expected a dictionary with the keys {sorted(space.spaces)}"
         parts = (_wrong_observation(observation[key], part, f"{name}[{key!r}]") for key, part in space.spaces.items())
         return next((wrong for wrong in parts if wrong), None)
     try:
         values = np.asarray(observation, np.float64)
     except (TypeError, ValueError):
-        return name, f"is {_short(observation)}, expected numbers of shape {space.shape}"
+        return name, f"is {shorten(observation)}, expected numbers of shape {space.shape}"
     if values.shape != space.shape:
         return name, f"has shape {values.shape}, expected {space.shape}"
     if not np.isfinite(values).all():
@@ -129,9 +129,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _raised(error: Exception) -> str:
-    return f"raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:200]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return f"raised {type(error).__name__}: {first_line(error)}"[:200]

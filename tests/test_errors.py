@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from balrl.errors import UserError, check_target, did_you_mean, read_text
+from balrl.errors import UserError, check_target, did_you_mean, first_line, read_text, shorten
 
 
 def test_the_nearest_name_also_where_its_section_is_left_out() -> None:
@@ -37,3 +37,10 @@ def test_targets_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pa
     ):
         with pytest.raises(UserError, match=message):
             check_target(target, (".png", ".gif"))
+
+
+def test_what_is_long_is_cut() -> None:
+    assert first_line(ValueError("\none\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
+    assert shorten([1, 2]) == "[1, 2]"
+    assert shorten("x" * 99, 10) == "'xxxxxxxx…"

@@ -20,8 +20,7 @@ from balrl.bench.envs import bench_envs, own_envs
 from balrl.bench.population import bench_population
 from balrl.bench.updates import KINDS, Subject, per_second
 from balrl.config import Precision
-from balrl.errors import UserError
-from balrl.execution.compiling import first_line
+from balrl.errors import UserError, first_line
 from balrl.execution.precision import check_precision
 from balrl.execution.updates import EagerUpdates, GraphUpdates, Updates, choose_updates
 from balrl.run.registry import make_env

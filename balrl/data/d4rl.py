@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from balrl.data.dataset import Array, Dataset
-from balrl.errors import UserError
+from balrl.errors import UserError, first_line
 from balrl.memory import check_fits
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -88,7 +88,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"'{path}' cannot be read ({reason}); it is probably truncated: copy or download it again"
         ) from error

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from balrl.data.dataset import Array, Dataset
-from balrl.errors import UserError
+from balrl.errors import UserError, first_line
 from balrl.spaces import SpaceAdapter
 
 Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -39,7 +39,7 @@ def load_minari(name: str, adapter_for: Callable[[str], Adapter | None] | None =
             data = minari.load_dataset(name, download=True)
     except Exception as error:  # the network, the server, the file: for the user it is one thing
         local = sorted(minari.list_local_datasets())
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"the Minari dataset '{name}' is not on this machine and could not be fetched ({reason}); "
             f"here are: {', '.join(local) or 'none'}; fetch it with `minari download {name}` where there is a network"

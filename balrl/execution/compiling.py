@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Metrics
+from balrl.errors import first_line
 from balrl.execution.products import MACHINE, teach_the_compiler
 from balrl.execution.tracing import Traced, Update, trace
 
@@ -122,8 +123,3 @@ class Restored:
         self.agent.load_state_dict(self._kept[0])
         self.agent.load_optimizer_state(self._kept[1])
         self.agent.phase_updates = self._updates
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its name where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

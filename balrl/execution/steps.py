@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from balrl.batch import Batch
-from balrl.execution.compiling import first_line
+from balrl.errors import first_line
 from balrl.rollout import Collector, Policy, Step
 
 OF_COLLECTOR = ("observations", "returns", "lengths", "success", "_ended", "_resetting", "_finished", "_invalid")

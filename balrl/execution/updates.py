@@ -10,7 +10,8 @@ import torch
 
 from balrl.agent import Metrics
 from balrl.config import Precision
-from balrl.execution.compiling import Compiler, Restored, Updatable, first_line
+from balrl.errors import first_line
+from balrl.execution.compiling import Compiler, Restored, Updatable
 from balrl.execution.precision import check_precision, products_in
 from balrl.execution.tracing import Update
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from balrl.errors import UserError
+from balrl.errors import UserError, first_line
 
 
 def import_modules(names: Iterable[str], option: str = "--import") -> None:
@@ -23,8 +23,8 @@ def import_modules(names: Iterable[str], option: str = "--import") -> None:
         try:
             import_module(name)
         except Exception as error:  # whatever it is, it is in the user's module
-            reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{option} {name}: it cannot be imported: {type(error).__name__}: {reason}") from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"{option} {name}: it cannot be imported: {reason}") from error
 
 
 def check_imported(names: Iterable[str], whose: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from balrl.errors import UserError
-from balrl.run.given import GIVEN, GivenTask
+from balrl.run.given import GIVEN, GivenTask, is_vector
 from balrl.run.registry import task_of_dataset
 
 if TYPE_CHECKING:
@@ -49,6 +49,22 @@ def take(config: TrainConfig, dataset: Any = None, env: Any = None) -> tuple[Tra
     if not config.env:
         config = config.model_copy(update={"env": _named_task(config, data)})
     return config, Given(data, task)
+
+
+def take_for_all(
+    configs: Mapping[str, TrainConfig], dataset: Any = None, env: Any = None
+) -> dict[str, tuple[TrainConfig, Given]]:
+    """Return what `take` does for every member of a population, the data turned into a `Dataset` once.
+
+    Raises:
+        UserError: as `take`'s, and for a vector environment: there is one, and every member needs worlds.
+    """
+    if is_vector(env):
+        raise UserError(
+            "a population needs worlds for every member: hand over a callable that makes them, env=lambda: …"
+        )
+    data = _dataset(dataset) or dataset
+    return {name: take(config, data, env) for name, config in configs.items()}
 
 
 def _dataset(given: Any) -> Dataset | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +91,18 @@ def common_checkpoint(paths: Sequence[Path], notice: Callable[[str], None]) -> s
     return oldest
 
 
+@contextmanager
+def released_on_error(trainers: Mapping[str, Trainer]) -> Iterator[None]:
+    """Let others write into the members' directories if what is done in the context fails."""
+    try:
+        yield
+    except BaseException:
+        for trainer in trainers.values():
+            if trainer.lock is not None:
+                trainer.lock.release()
+        raise
+
+
 def run_together(trainers: Mapping[str, Trainer], display: Display, names: Sequence[str]) -> dict[str, RunResult]:
     """Run the members of a population to their ends, their updates made together.
 
@@ -117,10 +130,11 @@ def run_together(trainers: Mapping[str, Trainer], display: Display, names: Seque
             return {name: run_to_its_end(trainer) for name, trainer in trainers.items()}
     left = next(iter(trainers.values())).components
     runs = [trainers[name].components if name in trainers else None for name in names]
-    population = Population(
-        [run.agent if run is not None else copy.deepcopy(left.agent) for run in runs],
-        [run.replays if run is not None else [copy.copy(replay) for replay in left.replays] for run in runs],
-    )
+    with released_on_error(trainers):  # it may not fit into memory
+        population = Population(
+            [run.agent if run is not None else copy.deepcopy(left.agent) for run in runs],
+            [run.replays if run is not None else [copy.copy(replay) for replay in left.replays] for run in runs],
+        )
     config = next(iter(trainers.values())).config
     updates = choose_updates(
         config.compile, population, config.planned_updates, display.notice, display.working, config.precision

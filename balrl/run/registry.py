@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from balrl.agents.registration import agent_class
 from balrl.config import AgentConfig, EnvironmentConfig
 from balrl.data import MINARI
-from balrl.errors import UserError, did_you_mean
+from balrl.errors import UserError, did_you_mean, first_line
 from balrl.run.given import GivenTask, check_named
 from balrl.run.imports import check_task_module
 
@@ -69,7 +69,7 @@ def make_env(
     except UserError:
         raise
     except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"environment '{task}' cannot be made with {options}: {reason}") from error
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from balrl.agent import Agent
 from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
-from balrl.errors import UserError, check_target
+from balrl.errors import UserError, check_target, first_line
 from balrl.foreign import parse_json
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
@@ -36,7 +36,7 @@ def read_sac_zip(path: str | Path) -> tuple[SACConfig, dict[str, Tensor]]:
             weights = torch.load(io.BytesIO(archive.read(POLICY_FILE)), "cpu", weights_only=True)
             variables = torch.load(io.BytesIO(archive.read(VARIABLES_FILE)), "cpu", weights_only=True) or {}
     except Exception as error:  # zip, JSON, torch: whatever is wrong, it is the file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"'{path}' is no stable-baselines3 model ({reason}); expected what SAC.save writes") from error
     _check(path, about, weights)
     layers = sorted({int(k.split(".")[2]) for k in weights if k.startswith("actor.latent_pi.")})

@@ -26,7 +26,7 @@ from balrl.checkpoint import (
 )
 from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
-from balrl.errors import EnvironmentFault, UserError
+from balrl.errors import EnvironmentFault, UserError, first_line
 from balrl.evaluation import EvaluationStopped
 from balrl.run.components import Components
 from balrl.run.run_lock import RunLock
@@ -150,7 +150,7 @@ class Trainer:
         try:
             return self._load_rest(path, stored)
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"'{path}' cannot be gone on with, its tensors are another run's: {reason}") from error
 
     def _load_rest(self, path: Path, stored: Mapping[str, Any]) -> bool:

@@ -79,6 +79,23 @@ def test_members_keep_their_order_and_with_it_their_rows(tmp_path: Path) -> None
     assert all(load_config(file=tmp_path / name / "config.yaml") == config for name in names)
 
 
+def test_members_are_free_again_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process too, which lives on: neither a second member's start nor a lack of memory keeps the locks."""
+
+    def fails(*_: object) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("balrl.execution.population.Population.__init__", fails)
+        with pytest.raises(MemoryError, match="no room"):
+            balrl.train_population(members(), tmp_path)
+    (tmp_path / "s1" / "metrics.csv").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        balrl.resume_population(tmp_path)
+    (tmp_path / "s1" / "metrics.csv").unlink()
+    assert all(result.finished for result in balrl.resume_population(tmp_path).values())
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "..", "/tmp/elsewhere", "a/b"])
 def test_a_list_of_members_does_not_lead_out_of_the_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
