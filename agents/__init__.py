@@ -9,11 +9,13 @@ from balrl.agents.registration import OWN
 
 if TYPE_CHECKING:  # what the table in registration.py gives, for those who read instead of run
     from balrl.agent import Agent as Agent
+    from balrl.agents.awac import AWAC as AWAC
     from balrl.agents.bc import BC as BC
     from balrl.agents.calql import CalQL as CalQL
     from balrl.agents.cql import CQL as CQL
     from balrl.agents.fastsac import FastSAC as FastSAC
     from balrl.agents.hyperparameters import (
+        AWACConfig as AWACConfig,
         BCConfig as BCConfig,
         CalQLConfig as CalQLConfig,
         CQLConfig as CQLConfig,
@@ -21,12 +23,16 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         FixedBalance as FixedBalance,
         IQLConfig as IQLConfig,
         PPOConfig as PPOConfig,
+        ReBRACConfig as ReBRACConfig,
         SACConfig as SACConfig,
         StateAdaptiveBalance as StateAdaptiveBalance,
+        TD3BCConfig as TD3BCConfig,
     )
     from balrl.agents.iql import IQL as IQL
     from balrl.agents.ppo import PPO as PPO
+    from balrl.agents.rebrac import ReBRAC as ReBRAC
     from balrl.agents.sac import SAC as SAC
+    from balrl.agents.td3bc import TD3BC as TD3BC
 
 _HOME = {
     "Agent": "balrl.agent",

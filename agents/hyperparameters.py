@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from balrl.config import AgentConfig, Config
+from balrl.config import AgentConfig, Config, Objective
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -41,6 +41,9 @@ class StateAdaptiveBalance(Config):
     kind: Literal["state-adaptive"] = "state-adaptive"
     minimum: float = Field(gt=0, description="smallest balance: most constraint")
     maximum: float = Field(gt=0, description="largest balance: most improvement")
+    scale: Literal["linear", "log"] = Field(
+        "linear", description="on which balances are drawn, embedded and chosen; log for ranges over a decade"
+    )
     unit: float = Field(
         1.0,
         gt=0,
@@ -53,6 +56,12 @@ class StateAdaptiveBalance(Config):
     every: int = Field(1, ge=1, description="agent updates per balance-model update")
     entropy: bool = Field(True, description="regularise the balance model's entropy: on for IQL, off for SAC")
     target_entropy: float = Field(-0.5, description="towards which its temperature is learned")
+    objective: Objective = Field(
+        "wco", description="of the critics' values, which the balance model maximises; wco is their minimum"
+    )
+    objective_coefficient: float | None = Field(
+        None, description="its strength (`balrl.rewards.conservative`); default: the objective's own"
+    )
 
     def __init__(self, *bounds: float, **data: Any) -> None:
         super().__init__(**dict(zip(("minimum", "maximum"), bounds, strict=False)), **data)
@@ -84,6 +93,11 @@ class IQLConfig(AgentConfig):
 
     name: Literal["iql"] = "iql"
     balance: BalanceConfig = Field(FixedBalance(3.0), description="inverse temperature of the advantage weights")
+    extraction: Literal["awr", "ddpg-bc"] = Field(
+        "awr",
+        description="how the policy is got out of Q: advantage-weighted regression, or Q's gradient with a likelihood "
+        "term (arXiv 2406.09329), where the balance is the weight of the normalised Q",
+    )
     expectile: float = Field(0.7, gt=0, lt=1, description="of the value regression")
     max_weight: float = Field(100.0, gt=0, description="at which the advantage weights are clipped")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
@@ -99,6 +113,57 @@ class IQLConfig(AgentConfig):
         "cosine", description="of the policy's step size over pre-training; constant in fine-tuning"
     )
     log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
+
+
+class TD3BCConfig(AgentConfig):
+    """TD3+BC."""
+
+    name: Literal["td3bc"] = "td3bc"
+    balance: BalanceConfig = Field(FixedBalance(2.5), description="weight α of the normalised Q in the policy loss")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.005, description="share of the new networks in the target networks")
+    hidden: Widths = Field((256, 256), description="hidden layers of the policy")
+    critic_hidden: Widths | None = Field(None, description="hidden layers of the critics; default: as the policy's")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble")
+    layer_norm: bool = Field(False, description="layer normalisation in the critics")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
+    target_noise: float = Field(0.2, ge=0, description="standard deviation of the noise on the target policy's action")
+    target_noise_clip: float = Field(0.5, ge=0, description="that noise is clipped to ± this")
+    policy_every: int = Field(2, ge=1, description="critic updates per update of the policy and of all targets")
+    exploration_noise: float = Field(0.1, ge=0, description="standard deviation of the noise on online actions")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
+    critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+
+
+class ReBRACConfig(TD3BCConfig):
+    """ReBRAC: TD3+BC with a penalty in the critics, too, and deeper networks."""
+
+    name: Literal["rebrac"] = "rebrac"  # type: ignore[assignment]
+    balance: BalanceConfig = Field(FixedBalance(1.0), description="weight of the normalised Q in the policy loss")
+    policy_penalty: float = Field(0.01, ge=0, description="β₁, weight of the policy's squared distance from the data")
+    critic_penalty: float = Field(0.01, ge=0, description="β₂, the same at the next action, in the critics' target")
+    hidden: Widths = Field((256, 256, 256), description="hidden layers of the policy")
+    layer_norm: bool = Field(True, description="layer normalisation in the critics")
+    exploration_noise: float = Field(0.03, ge=0, description="standard deviation of the noise on online actions")
+    policy_learning_rate: Rate = Field(1e-3, description="Adam's step size for the policy")
+    critic_learning_rate: Rate = Field(1e-3, description="for the critics")
+
+
+class AWACConfig(AgentConfig):
+    """Advantage-weighted actor-critic."""
+
+    name: Literal["awac"] = "awac"
+    balance: BalanceConfig = Field(FixedBalance(1.0), description="inverse temperature 1/λ of the advantage weights")
+    max_weight: float = Field(100.0, gt=0, description="at which the advantage weights are clipped")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
+    hidden: Widths = Field((256, 256, 256), description="hidden layers of policy and critics")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble")
+    layer_norm: bool = Field(False, description="layer normalisation in the critics")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for the policy")
+    critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+    log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
 class SoftActorCriticConfig(AgentConfig):

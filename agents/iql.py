@@ -15,7 +15,7 @@ from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, VALUE
 from balrl.networks import QEnsemble, Value, polyak_update
 from balrl.optim import adam, anneal, descend
-from balrl.policies import GaussianPolicy
+from balrl.policies import GaussianPolicy, normal_log_prob
 
 
 class IQL(Agent):
@@ -24,6 +24,10 @@ class IQL(Agent):
     - Value: ``L_V = E[ |τ − 1(u < 0)| u² ]``, ``u = min_i Q_target,i(s, a) − V(s)``.
     - Policy: ``L_π = −E[ min(exp(β u), 100) · log π(a|s, β) ]`` with the new V.
     - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) V(s') − Q_i(s, a))² ]`` with the new V; then polyak averaging.
+
+    With ``extraction="ddpg-bc"`` the policy climbs Q instead (Park et al., arXiv 2406.09329), normalised as in TD3+BC:
+    ``L_π = E[ ½ |μ(s, β) − a|² − β Q(s, μ(s, β)) / mean|Q| ]`` with ``Q = min_i Q_i`` and μ the policy's mean; its σ
+    follows the data's likelihood, ``−log N(a; μ, σ)`` with μ detached. Values and critics are the same.
 
     β comes from the balance. With ``FixedBalance(3.0)`` this is IQL. With ``StateAdaptiveBalance(1.0, 5.0)`` it is
     FamO2O-IQL (arXiv 2310.17966): β differs per sample, the policy sees its embedding, and the balance model is updated
@@ -71,7 +75,10 @@ class IQL(Agent):
 
         with torch.no_grad():
             advantages = target_q - self.value(observations)
-        policy_loss = self.policy_loss(observations, batch.actions, advantages, balance)
+        if self.config.extraction == "ddpg-bc":
+            policy_loss = self.gradient_loss(observations, batch.actions, balance)
+        else:
+            policy_loss = self.policy_loss(observations, batch.actions, advantages, balance)
         cosine = self.config.policy_schedule == "cosine" and self.phase == "offline"
         anneal(
             self.optimizers["policy"],
@@ -110,15 +117,23 @@ class IQL(Agent):
         return (weight * u.square()).mean(), value.detach()
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
-        """Return ``min_i Q_target,i(s, a)`` ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
+        """Return ``Q_target(s, a)`` ``[members, B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)
-        return self.target_critic(observations, actions).amin(-2)
+        return self.target_critic(observations, actions)
 
     def policy_loss(self, observations: Tensor, actions: Tensor, advantages: Tensor, balance: Tensor) -> Tensor:
         """Return the advantage-weighted regression loss ``[]``; advantages and balance are ``[B]``."""
         weights = (self.balance.weight(balance) * advantages).exp().clamp(max=self.config.max_weight)
         inputs = self.balance.condition(observations, balance)
         return -(weights * self.policy.log_prob(inputs, actions, dropout=self.stream)).mean()
+
+    def gradient_loss(self, observations: Tensor, actions: Tensor, balance: Tensor) -> Tensor:
+        """Return the loss ``[]`` of a policy that climbs Q near the data (DDPG+BC); balances are ``[B]``."""
+        mean, log_std = self.policy(self.balance.condition(observations, balance), self.stream)
+        q = self.critic(observations, mean).amin(-2)
+        improvement = self.balance.weight(balance) * q / q.detach().abs().mean()
+        distance = 0.5 * (mean - actions).square().sum(-1)
+        return (distance - improvement - normal_log_prob(actions, mean.detach(), log_std)).mean()
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""

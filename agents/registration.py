@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union
 from pydantic import Field
 
 from balrl.agents.hyperparameters import (
+    AWACConfig,
     BCConfig,
     CalQLConfig,
     CQLConfig,
     FastSACConfig,
     IQLConfig,
     PPOConfig,
+    ReBRACConfig,
     SACConfig,
+    TD3BCConfig,
 )
 from balrl.config import AgentConfig
 
@@ -48,6 +51,9 @@ class Registration(NamedTuple):
 OWN = (
     Registration(BCConfig, "balrl.agents.bc:BC"),
     Registration(IQLConfig, "balrl.agents.iql:IQL"),
+    Registration(TD3BCConfig, "balrl.agents.td3bc:TD3BC"),
+    Registration(ReBRACConfig, "balrl.agents.rebrac:ReBRAC"),
+    Registration(AWACConfig, "balrl.agents.awac:AWAC"),
     Registration(SACConfig, "balrl.agents.sac:SAC"),
     Registration(FastSACConfig, "balrl.agents.fastsac:FastSAC"),
     Registration(CQLConfig, "balrl.agents.cql:CQL"),

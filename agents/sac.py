@@ -77,7 +77,9 @@ class SAC(Agent):
         The policy's step sees the critics after their steps, and all rows (or the last B, by `policy_batch`).
         """
         self._count()
-        return self._step(batch, utd)
+        metrics = self._step(batch, utd)
+        self._average()
+        return metrics
 
     def _step(self, batch: Batch, utd: int) -> Metrics:
         parts = batch.split(utd)
@@ -140,9 +142,9 @@ class SAC(Agent):
         return value - self.temperature * log_prob if self.config.backup_entropy else value
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
-        """Return Q ``[B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
+        """Return Q ``[members, B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""
         actions, _ = self._sample(self.balance.condition(observations, balance))
-        return self._policy_q(observations, actions)
+        return self.critic(observations, actions)
 
     def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the policy loss ``[]`` for balances ``[B]``, and its actions' log-probabilities ``[B]``, detached."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ from balrl.config import AgentConfig
 from balrl.devices import check_device
 from balrl.errors import UserError
 from balrl.foreign import fields
-from balrl.networks import Normalizer, QEnsemble
+from balrl.networks import Normalizer, QEnsemble, polyak_update
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy
@@ -38,7 +39,7 @@ from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
 Improvement = Callable[[Tensor], Tensor]
-"""Maps coefficients ``[B]`` to the value ``[B]`` of the policy's action under them, differentiably."""
+"""Maps coefficients ``[B]`` to the critics' values ``[members, B]`` of the policy's actions, differentiably."""
 
 
 class Balance(OptimizedModule, ABC):
@@ -101,6 +102,7 @@ class Agent(OptimizedModule, ABC):
     critic: QEnsemble | None
     balance: Balance | None
     clock: Tensor
+    averaged: Tensor
 
     def __init__(
         self,
@@ -126,6 +128,10 @@ class Agent(OptimizedModule, ABC):
         self.register_buffer("clock", torch.zeros((), dtype=torch.int64, device=self.device))
         with torch.device(self.device):
             self._build(self.config)
+        self.averaged_policy: Policy | None = None
+        if self.config.policy_average is not None:
+            self.averaged_policy = copy.deepcopy(self.policy).requires_grad_(False)
+            self.register_buffer("averaged", torch.zeros((), dtype=torch.int64, device=self.device))
 
     @classmethod
     def policy_kind(cls, config: Any) -> str:
@@ -136,6 +142,11 @@ class Agent(OptimizedModule, ABC):
     def is_family(self) -> bool:
         """Whether the policy is a family, with a member for every balance."""
         return self.balance is not None and self.balance.is_family
+
+    @property
+    def acting_policy(self) -> Policy:
+        """The policy that acts: the newest, or the moving average of its weights (`policy_average`)."""
+        return self.policy if self.averaged_policy is None else self.averaged_policy
 
     @property
     def discount(self) -> float:
@@ -159,7 +170,9 @@ class Agent(OptimizedModule, ABC):
     def update(self, batch: Batch) -> Metrics:
         """Take one step on B rows and return what is worth watching, as detached scalars on the device."""
         self._count()
-        return self._update(batch)
+        metrics = self._update(batch)
+        self._average()
+        return metrics
 
     def update_utd(self, batch: Batch, utd: int) -> Metrics:
         """Take `utd` updates on ``utd · B`` rows, each on its own B.
@@ -205,6 +218,22 @@ class Agent(OptimizedModule, ABC):
         self.phase_updates += 1
         self.clock.add_(1)
 
+    def start_average(self) -> None:
+        """Begin the average of the policy's weights anew, at the policy as it is."""
+        if self.averaged_policy is not None:
+            self.averaged_policy.load_state_dict(self.policy.state_dict())
+
+    def _average(self) -> None:
+        """Move the average of the policy's weights, if there is one: ``mean ← mean + max(1 − decay, 1/n) (θ − mean)``.
+
+        With n the updates so far, it is the plain mean until there are as many as the decay looks back on.
+        """
+        if self.averaged_policy is not None:
+            self.averaged.add_(1)
+            floor = 1.0 - self.config.policy_average  # type: ignore[operator]
+            rate = (1.0 / self.averaged.to(next(self.policy.parameters()).dtype)).clamp(min=floor)
+            polyak_update(self.averaged_policy, self.policy, rate)
+
     @abstractmethod
     def _build(self, c: Any) -> None:
         """Create `policy`, the other networks and `optimizers` from the configuration; the device is set around it."""
@@ -232,7 +261,8 @@ class Agent(OptimizedModule, ABC):
             balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
             balance = balance.expand(observations.shape[0])
         inputs = self._acting_inputs(observations, balance)
-        actions = self.policy.mode(inputs) if deterministic else self.policy.sample(inputs, self.stream)[0]
+        policy = self.acting_policy
+        actions = policy.mode(inputs) if deterministic else policy.sample(inputs, self.stream)[0]
         return actions.clamp(-1, 1)
 
     def explore(self, observations: Tensor) -> Tensor:
@@ -267,9 +297,10 @@ class Agent(OptimizedModule, ABC):
 
         Before the tanh, where there is one. None for a deterministic policy.
         """
-        if not isinstance(self.policy, StochasticPolicy):
+        policy = self.acting_policy
+        if not isinstance(policy, StochasticPolicy):
             return None
-        mean, log_std = self.policy(self._acting_inputs(observations))
+        mean, log_std = policy(self._acting_inputs(observations))
         return mean, log_std.expand_as(mean)
 
     @torch.no_grad()

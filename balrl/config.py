@@ -19,6 +19,9 @@ class AgentConfig(Config):
     """Base of every agent's hyperparameters. `name` is a `Literal` in each; presets and messages call the agent so."""
 
     name: str
+    policy_average: float | None = Field(
+        None, gt=0, lt=1, description="act with this moving average of the policy's weights; default: with the newest"
+    )
 
 
 class DataConfig(Config):
@@ -286,7 +289,7 @@ class RunConfig(Config):
     )
     precision: Precision = Field(
         "float32",
-        description="of the matrix products in updates; bf16-mixed where the CPU (AVX-512 BF16, AMX) or GPU has it, "
+        description="of the matrix products in updates; bf16-mixed on CPUs with AMX and on GPUs, "
         "tf32 on NVIDIA GPUs; weights, norms, losses and optimisers stay float32",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice")

@@ -186,3 +186,20 @@ def test_what_does_not_fit_is_one_line() -> None:
         ):
             agent.predict(wrong)  # type: ignore[arg-type]
     assert agent.predict([0.0, 1.0, 2.0])[0].shape == (2,)  # type: ignore[arg-type]
+
+
+def test_the_average_of_the_policy_s_weights_acts() -> None:
+    """The plain mean of the newest weights until there are as many as the decay looks back on, then exponential."""
+    agent = Tiny(*SPACES, TinyConfig(policy_average=0.75))
+    assert agent.averaged_policy is not None
+    mean = torch.zeros_like(agent.policy.mean.bias)
+    for seen in range(1, 8):
+        agent.update(random_batch(8))
+        mean = mean + max(0.25, 1 / seen) * (agent.policy.mean.bias.detach() - mean)
+        torch.testing.assert_close(agent.averaged_policy.mean.bias, mean, rtol=1e-5, atol=1e-7)
+    observations = torch.randn(4, 3)
+    expected = agent.averaged_policy.mode(observations)
+    assert torch.equal(agent.act(observations, deterministic=True), expected)
+    assert not torch.equal(agent.policy.mode(observations), expected)
+    agent.start_average()
+    assert torch.equal(agent.act(observations, deterministic=True), agent.policy.mode(observations))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from balrl.config import FitConfig
+from balrl.conservative_objectives import OBJECTIVES, conservative
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
-from balrl.rewards.conservative_objectives import OBJECTIVES, conservative
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.ensemble_training import fit_ensemble, quality
 from balrl.rewards.preferences import Preferences

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from balrl.checkpoint import load_into
+from balrl.conservative_objectives import check_members
 from balrl.errors import UserError, check_target
 from balrl.foreign import expect, fields, read_tensors
 from balrl.networks import MLP, Normalizer, ScalarHead
-from balrl.rewards.conservative_objectives import check_members
 
 FORMAT = 1
 SETTINGS = {

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from balrl.config import FitConfig
+from balrl.conservative_objectives import check_members
 from balrl.errors import UserError
 from balrl.random_stream import RandomStream
 from balrl.rewards.calibration import accuracy, reliability
-from balrl.rewards.conservative_objectives import check_members
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.rewards.preferences import Preferences
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from balrl.conservative_objectives import check_members, conservative
 from balrl.errors import UserError, read_text
 from balrl.foreign import expect, parse_json
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
-from balrl.rewards.conservative_objectives import check_members, conservative
 
 
 class BestOfN(NamedTuple):

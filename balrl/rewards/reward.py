@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from balrl.conservative_objectives import OBJECTIVES, check_members, conservative
 from balrl.data.dataset import Array, Dataset
 from balrl.errors import UserError
-from balrl.rewards.conservative_objectives import OBJECTIVES, check_members, conservative
 from balrl.rewards.ensemble import RewardEnsemble
 from balrl.spaces import SpaceAdapter
 

@@ -104,7 +104,13 @@ def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
         _check_shapes(theirs, wanted, source)
         groups["carried"].append(piece.label)
         new |= theirs
+    if agent.averaged_policy is not None and "policy" in wanted_parts:
+        theirs = {key: value for key, value in source.tensors.items() if key.split(".")[0].startswith("averaged")}
+        _check_shapes(theirs, {key: ours[key] for key in theirs}, source)
+        new |= theirs
     agent.load_state_dict(ours | new)
+    if "policy" in wanted_parts and "averaged" not in new:
+        agent.start_average()
     carries = config.optimizers == "carry" and bool(source.moments) and _is_related(agent, source)
     if carries:
         slots = {key: value for key, value in source.moments.items() if key.rsplit(":", 1)[0] in new}

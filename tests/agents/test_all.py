@@ -14,12 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics, Phase
 from balrl.agents import (
+    AWAC,
     BC,
     CQL,
     IQL,
     PPO,
     SAC,
+    TD3BC,
     Agent,
+    AWACConfig,
     BCConfig,
     CalQL,
     CalQLConfig,
@@ -28,8 +31,11 @@ from balrl.agents import (
     FastSACConfig,
     IQLConfig,
     PPOConfig,
+    ReBRAC,
+    ReBRACConfig,
     SACConfig,
     StateAdaptiveBalance,
+    TD3BCConfig,
 )
 from balrl.batch import Batch
 from balrl.networks import QEnsemble
@@ -44,6 +50,24 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "iql": (IQL, IQLConfig(hidden=(8, 8))),
     "iql-layer-norm-dropout": (IQL, IQLConfig(hidden=(8, 8), layer_norm=True, dropout=0.1, critics=3)),
     "famo2o-iql": (IQL, IQLConfig(hidden=(8, 8), balance=FAMILY)),
+    "iql-ddpg-bc": (IQL, IQLConfig(hidden=(8, 8), extraction="ddpg-bc")),
+    "iql-averaged": (IQL, IQLConfig(hidden=(8, 8), policy_average=0.9)),
+    "famo2o-iql-ddpg-bc": (IQL, IQLConfig(hidden=(8, 8), extraction="ddpg-bc", balance=FAMILY)),
+    "famo2o-iql-log-uwo": (
+        IQL,
+        IQLConfig(
+            hidden=(8, 8),
+            balance=StateAdaptiveBalance(0.3, 10.0, hidden=(8,), scale="log", objective="uwo"),
+            policy_average=0.99,
+        ),
+    ),
+    "td3bc": (TD3BC, TD3BCConfig(hidden=(8, 8))),
+    "famo2o-td3bc": (TD3BC, TD3BCConfig(hidden=(8, 8), balance=FAMILY, policy_every=1)),
+    "rebrac": (ReBRAC, ReBRACConfig(hidden=(8, 8))),
+    "famo2o-rebrac": (ReBRAC, ReBRACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
+    "awac": (AWAC, AWACConfig(hidden=(8, 8))),
+    "famo2o-awac": (AWAC, AWACConfig(hidden=(8, 8), balance=FAMILY, dropout=0.1)),
+    "sac-averaged": (SAC, SACConfig(hidden=(8, 8), policy_average=0.9)),
     "ppo": (PPO, PPOConfig(hidden=(8, 8))),
     "ppo-tanh": (PPO, PPOConfig(hidden=(8, 8), policy="tanh-gaussian", max_gradient_norm=None)),
     "sac": (SAC, SACConfig(hidden=(8, 8))),
@@ -111,7 +135,8 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
     for phase in ("offline", "online"):
         agent.set_phase(phase, 10)
         before = {id(p): p.detach().clone() for p in agent.parameters()}
-        metrics = agent.update(batch)
+        for _ in range(getattr(agent.config, "policy_every", 1)):
+            metrics = agent.update(batch)
         assert metrics
         for name, value in metrics.items():
             assert value.shape == (), name
@@ -141,7 +166,11 @@ def test_what_a_checkpoint_carries_over_is_everything_that_learns(make: Make) ->
     agent = make()
     names = [piece.name for piece in agent.carried]
     assert len(set(names)) == len(names)
-    assert {name.split(".")[0] for name, _ in agent.named_parameters()} <= {*names, "reference_policy"}
+    assert {name.split(".")[0] for name, _ in agent.named_parameters()} <= {
+        *names,
+        "reference_policy",
+        "averaged_policy",
+    }
     for piece in agent.carried:
         held = getattr(agent, piece.name, None)
         assert piece.optional or held is not None, piece
@@ -156,14 +185,15 @@ def test_equal_variants_are_equal_operations(make: Make, phase: Phase) -> None:
     if agent.balance is not None:
         agent.balance.every = 2 if agent.is_family else 1
     agent.set_phase(phase, 10)
-    for _ in range(4 if agent.is_family else 2):
+    turns = getattr(agent.config, "policy_every", 1) * (2 if agent.is_family else 1)
+    for _ in range(2 * turns):
         agent.phase_updates += 1
         key = agent.variant
         agent.phase_updates -= 1
         with Operations() as seen:
             agent.update(batch)
         assert operations.setdefault(key, seen.names) == seen.names
-    assert len(operations) == (2 if agent.is_family else 1)
+    assert len(operations) == turns
 
 
 class Operations(TorchDispatchMode):
@@ -307,3 +337,31 @@ def test_passes_stable_baselines3_evaluation(make: Make) -> None:
     mean, std = evaluation.evaluate_policy(agent, env, n_eval_episodes=3, warn=False)
     assert np.isfinite([mean, std]).all()
     assert mean < 0
+
+
+RATES = {"policy_learning_rate": 3e-3, "critic_learning_rate": 3e-3, "hidden": (32,)}
+WIDE = StateAdaptiveBalance(0.1, 10.0, scale="log", hidden=(8,), entropy=False)
+BASES: dict[str, tuple[type[Agent], Any]] = {
+    "iql": (IQL, IQLConfig(balance=WIDE, value_learning_rate=3e-3, **RATES)),
+    "iql-ddpg-bc": (IQL, IQLConfig(balance=WIDE, value_learning_rate=3e-3, extraction="ddpg-bc", **RATES)),
+    "td3bc": (TD3BC, TD3BCConfig(balance=WIDE, **RATES)),
+    "rebrac": (ReBRAC, ReBRACConfig(balance=WIDE, policy_penalty=1.0, **RATES)),
+    "awac": (AWAC, AWACConfig(balance=WIDE, **RATES)),
+    "sac": (SAC, SACConfig(balance=WIDE, **RATES)),
+    "cql": (CQL, CQLConfig(balance=WIDE, sampled_actions=2, alpha=0.1, **RATES)),
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_two_ends_of_every_base_s_family_act_differently(name: str) -> None:
+    """A bandit that pays what the action is, and data around 0: constraint stays there, improvement leaves it."""
+    torch.manual_seed(0)
+    box = gym.spaces.Box(-1, 1, (1,))
+    agent = BASES[name][0](box, box, BASES[name][1])
+    observations, ended = torch.zeros(64, 1), torch.ones(64, dtype=torch.bool)
+    agent.set_phase("offline", 600)
+    for _ in range(600):
+        actions = (0.3 * torch.randn(64, 1)).clamp(-1, 1)
+        agent.update(Batch(observations, actions, actions[:, 0], observations, ended, next_actions=actions))
+    ends = [agent.act(torch.zeros(1, 1), deterministic=True, balance=b).item() for b in (0.1, 10.0)]
+    assert ends[1] > ends[0] + 0.1

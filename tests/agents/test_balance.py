@@ -29,7 +29,7 @@ def test_balances_stay_in_their_range(low: float, width: float, seed: int) -> No
         balance.sample(observations, online=False, stream=STREAM),
         balance.sample(observations, online=True, stream=STREAM),
         balance.mode(observations),
-        balance.draw(observations, STREAM)[0],
+        balance.coefficients(balance.draw(observations, STREAM)[0]),
     ):
         assert values.shape == (50,)
         assert (values >= low - 1e-9).all()
@@ -39,7 +39,7 @@ def test_balances_stay_in_their_range(low: float, width: float, seed: int) -> No
 def test_the_affine_map_is_the_paper_s_and_never_negative() -> None:
     """(u + 1)/2 · (max − min) + min: −1 gives min and 1 gives max; a known release mapped [0.5, 1.5] to (−0.5, 1.5)."""
     balance = model(0.5, 1.5)
-    assert balance._scale(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.5, 1.0, 1.5]
+    assert balance.coefficients(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.5, 1.0, 1.5]
 
 
 def test_offline_balances_are_uniform_and_fresh() -> None:
@@ -56,8 +56,7 @@ def test_log_density_is_that_of_u_before_the_map() -> None:
     balance = model(2.0, 7.0)
     balance.log_std.data.fill_(-0.3)
     observations = torch.randn(9, 3, dtype=torch.float64)
-    beta, log_prob = balance.draw(observations, STREAM)
-    u = 2 * (beta - 2.0) / 5.0 - 1
+    u, log_prob = balance.draw(observations, STREAM)
     mean = balance.mean(balance.trunk(observations)).squeeze(-1)
     expected = Normal(mean, math.exp(-0.3)).log_prob(torch.atanh(u)) - torch.log(1 - u**2)
     torch.testing.assert_close(log_prob, expected, rtol=1e-6, atol=1e-6)
@@ -69,9 +68,10 @@ def test_loss(entropy: bool) -> None:
     balance.log_temperature.data.fill_(0.4)
     observations = torch.randn(7, 3, dtype=torch.float64)
     STREAM.reseed(5)
-    beta, log_prob = balance.draw(observations, STREAM)
+    u, log_prob = balance.draw(observations, STREAM)
+    beta = balance.coefficients(u)
     STREAM.reseed(5)
-    loss, h, _ = balance.loss(observations, lambda b: -((b - 2) ** 2), STREAM)
+    loss, h, _ = balance.loss(observations, lambda b: -((b - 2) ** 2).expand(2, -1), STREAM)
     terms = [
         (math.exp(0.4) * lp if entropy else 0.0) + (b - 2) ** 2
         for b, lp in zip(beta.tolist(), log_prob.tolist(), strict=True)
@@ -85,7 +85,7 @@ def test_temperature_moves_towards_the_target_entropy() -> None:
     for log_std, direction in ((0.0, -1), (-6.0, 1)):
         balance = model(learning_rate=1e-2)
         balance.log_std.data.fill_(log_std)
-        balance.update(torch.randn(64, 3, dtype=torch.float64), lambda b: 0 * b, STREAM)
+        balance.update(torch.randn(64, 3, dtype=torch.float64), lambda b: 0 * b[None], STREAM)
         assert math.copysign(1, balance.log_temperature.item()) == direction
 
 
@@ -95,7 +95,7 @@ def test_the_model_learns_where_improvement_pays() -> None:
     )
     for _ in range(600):
         observations = 2 * torch.rand(64, 1) - 1
-        balance.update(observations, lambda b, o=observations: torch.sign(o[:, 0]) * b, STREAM)
+        balance.update(observations, lambda b, o=observations: (torch.sign(o[:, 0]) * b)[None], STREAM)
     chosen = balance.mode(torch.tensor([[-0.8], [0.8]]))
     assert chosen[0] < 1.5
     assert chosen[1] > 4.5
@@ -141,3 +141,46 @@ def test_only_a_model_makes_a_family() -> None:
     adaptive, fixed = model(embedding_dim=4), make_balance(FixedBalance(2.0), 3)
     assert (adaptive.is_family, adaptive.every, adaptive.embedding_dim) == (True, 1, 4)
     assert (fixed.is_family, fixed.every, fixed.embedding_dim) == (False, 1, 0)
+
+
+def test_a_log_family_is_uniform_in_the_logarithm_and_sees_it() -> None:
+    balance = model(0.1, 10.0, scale="log")
+    u = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(balance.coefficients(u), torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64))
+    drawn = balance.sample(torch.zeros(20_000, 3, dtype=torch.float64), online=False, stream=STREAM)
+    assert (drawn < 1).double().mean().item() == pytest.approx(0.5, abs=0.02)
+    inputs = balance.condition(torch.zeros(3, 3, dtype=torch.float64), balance.coefficients(u))
+    torch.testing.assert_close(inputs[:, 3], torch.sin(torch.tensor([math.log(0.1), 0.0, math.log(10)]).double()))
+
+
+@pytest.mark.parametrize(
+    ("objective", "coefficient", "expected"), [("wco", None, 1.0), ("mean", None, 2.0), ("uwo", 0.5, 1.5)]
+)
+def test_the_model_maximises_the_objective_of_the_members_values(
+    objective: str, coefficient: float | None, expected: float
+) -> None:
+    balance = model(entropy=False, objective=objective, objective_coefficient=coefficient)
+    values = torch.tensor([[1.0], [3.0]], dtype=torch.float64).expand(2, 5)
+    loss, _, _ = balance.loss(torch.randn(5, 3, dtype=torch.float64), lambda b: values + 0 * b, STREAM)
+    assert loss.item() == pytest.approx(-expected)
+
+
+def test_a_chosen_member_acts_and_is_trained_on() -> None:
+    balance, observations = model(), torch.randn(50, 3, dtype=torch.float64)
+    own = balance.mode(observations)
+    balance.choose(0.0, 1.0)
+    assert (balance.mode(observations) == 5.0).all()
+    assert (balance.sample(observations, online=True, stream=STREAM) == 5.0).all()
+    assert balance.sample(observations, online=False, stream=STREAM).std() > 0.5  # pre-training covers the family
+    balance.choose(1.0, 0.5)  # an offset of a quarter of the range
+    torch.testing.assert_close(balance.mode(observations), (own + 1.0).clamp(max=5.0))
+    balance.choose(1.0, 0.0)
+    assert torch.equal(balance.mode(observations), own)
+
+
+def test_members_act_row_by_row() -> None:
+    balance, observations = model(), torch.randn(3, 3, dtype=torch.float64)
+    kept, shift = torch.tensor([1.0, 0.0, 1.0]).double(), torch.tensor([0.0, -1.0, 2.0]).double()
+    found = balance.member(observations, kept, shift)
+    assert found[0] == balance.mode(observations)[0]
+    assert found[1:].tolist() == [1.0, 5.0]

@@ -285,3 +285,34 @@ def test_the_policy_s_step_size_falls_in_no_other_case(schedule: str, phase: Pha
     for _ in range(4):
         agent.update(batch)
         assert agent.optimizers["policy"].param_groups[0]["lr"].item() == 0.2
+
+
+@pytest.mark.parametrize("balance", [FixedBalance(3.0), StateAdaptiveBalance(1.0, 5.0, hidden=(4,))])
+def test_ddpg_bc_extraction(balance: FixedBalance | StateAdaptiveBalance) -> None:
+    agent, b = make(balance=balance, extraction="ddpg-bc"), batch64()
+    agent.policy.log_std.data.fill_(-0.4)
+    a, beta = arrays(b), np.linspace(1, 5, 6)
+    inputs = a["observations"]
+    if isinstance(balance, StateAdaptiveBalance):
+        inputs = np.concatenate([inputs, reference.embed(beta, 6)], -1)
+    features = reference.mlp(agent.policy.trunk, inputs)
+    mean = np.tanh(features @ reference.value_of(agent.policy.mean.weight) + reference.value_of(agent.policy.mean.bias))
+    q = reference.q_values(agent.critic, a["observations"], mean).min(0)
+    log_prob = reference.gaussian_log_prob(agent.policy, inputs, a["actions"])
+    expected = 0.0
+    for i in range(6):
+        expected += 0.5 * ((mean[i] - a["actions"][i]) ** 2).sum() - beta[i] * q[i] / np.abs(q).mean() - log_prob[i]
+    loss = agent.gradient_loss(b.observations, b.actions, torch.from_numpy(beta))
+    assert loss.item() == pytest.approx(expected / 6, rel=1e-10)
+
+
+def test_the_likelihood_moves_only_sigma_where_the_policy_climbs_q() -> None:
+    agent, b = make(extraction="ddpg-bc", balance=FixedBalance(1e-9)), batch64()
+    loss = agent.gradient_loss(b.observations, b.actions, torch.full((6,), 1e-9, dtype=torch.float64))
+    mean, _ = agent.policy(b.observations)
+    of_mean = torch.autograd.grad(loss, agent.policy.mean.bias, retain_graph=True)[0]
+    squares = 0.5 * (mean - b.actions).square().sum(-1).mean()
+    torch.testing.assert_close(of_mean, torch.autograd.grad(squares, agent.policy.mean.bias)[0], rtol=1e-6, atol=1e-9)
+    of_std = torch.autograd.grad(loss, agent.policy.log_std)[0]
+    likelihood = -agent.policy.log_prob(b.observations, b.actions).mean()
+    torch.testing.assert_close(of_std, torch.autograd.grad(likelihood, agent.policy.log_std)[0])

@@ -12,7 +12,7 @@ from balrl.errors import UserError
 from balrl.execution.precision import check_precision, products_in
 
 CPU = torch.device("cpu")
-HAS_BF16 = torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16")
+HAS_BF16 = torch.cpu.get_capabilities().get("amx_bf16")
 
 
 def test_float32_is_there_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_what_a_cpu_cannot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_f": True})
     with pytest.raises(UserError, match="this one has none: use float32"):
         check_precision("bf16-mixed", CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     check_precision("bf16-mixed", CPU)
     with pytest.raises(UserError, match="for NVIDIA GPUs, the run's device is cpu"):
         check_precision("tf32", CPU)
@@ -42,7 +42,7 @@ def test_what_a_gpu_cannot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check_precision("bf16-mixed", gpu, compiled=False)
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16 instructions")
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no AMX")
 def test_operands_are_rounded_and_sums_are_not() -> None:
     torch.manual_seed(0)
     x, y = torch.randn(64, 256), torch.randn(256, 64)

@@ -36,7 +36,19 @@ def test_every_value_of_a_preset_says_where_it_is_from(name: str) -> None:
 
 
 def test_all_algorithms_have_all_domains() -> None:
-    expected = {f"{a}/{d}" for a in ("bc", "iql", "famo2o-iql", "sac") for d in DOMAINS[:3]}
+    offline = (
+        "bc",
+        "iql",
+        "iql-ddpg-bc",
+        "famo2o-iql",
+        "sac",
+        "td3bc",
+        "famo2o-td3bc",
+        "rebrac",
+        "famo2o-rebrac",
+        "awac",
+    )
+    expected = {f"{a}/{d}" for a in offline for d in DOMAINS[:3]}
     expected |= {"iql/antmaze", "famo2o-iql/antmaze"}
     online = ("cql", "calql", "wsrl", "rlpd", "famo2o-cql", "famo2o-to-wsrl")
     expected |= {f"{a}/{d}" for a in online for d in DOMAINS}

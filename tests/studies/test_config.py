@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from balrl.config import EnsembleConfig, FitConfig
+from balrl.conservative_objectives import conservative
 from balrl.errors import UserError
 from balrl.plain_yaml import parse_yaml
-from balrl.rewards.conservative_objectives import conservative
 from balrl.settings import validate
 from balrl.studies.config import RewardModelsConfig, StudyConfig
 from balrl.studies.overoptimization import plan

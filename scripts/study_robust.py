@@ -1,0 +1,139 @@
+"""Is the last checkpoint of offline training worth having, and which offline signal says when to stop?
+
+    python scripts/study_robust.py --data DIR [--jobs 2] [--full]
+
+DIR holds the three mixed files. Protocol: scripts/study_robust.yaml. What is done is kept, line by line, in
+docs/results/balances/robust.jsonl and not run again; --full takes ten seeds. --report-only makes the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from study_jobs import parse_options
+
+import balrl
+from balrl.batch import Batch
+from balrl.data.prepare import reward_transform, scale_actions, to_replay
+from balrl.evaluation import evaluate_policy
+from balrl.run.registry import load_dataset, make_env
+from balrl.spaces import SpaceAdapter
+from balrl.watch.callbacks import Callback
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "docs" / "results" / "balances" / "robust.jsonl"
+SIGNALS = ("likelihood", "td_error", "q_policy", "q_spread", "advantage")
+"""Measured on held-out episodes; larger is taken for better but for the errors ``td_error`` and ``q_spread``."""
+SMALLER = ("td_error", "q_spread")
+
+
+def split(data: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """Return most of the episodes, and a share of them that is held out."""
+    rng = np.random.default_rng(seed)
+    slices = data.episode_slices
+    held = set(rng.permutation(len(slices))[: max(1, round(share * len(slices)))].tolist())
+    rows = np.zeros(len(data), bool)
+    for index in held:
+        rows[slices[index]] = True
+    return data.select(~rows), data.select(rows)
+
+
+def measure(agent: Any, batch: Any) -> dict[str, float]:
+    """Return the signals on a held-out batch, of the newest weights."""
+    inputs = agent.normalizer(batch.observations)
+    with torch.no_grad():
+        inputs = agent.balance.condition(inputs, agent.balance.mode(inputs))
+        mode = agent.policy.mode(inputs).clamp(-1, 1)
+        q, of_data = agent.q_values(batch.observations, mode), agent.q_values(batch.observations, batch.actions)
+        error = of_data.mean(0) - agent.td_target(batch)
+        return {
+            "likelihood": -float((mode - batch.actions).square().sum(-1).mean()),
+            "td_error": float(error.square().mean()),
+            "q_policy": float(q.amin(0).mean()),
+            "q_spread": float(q.std(0).mean()),
+            "advantage": float((q.amin(0) - of_data.amin(0)).mean()),
+        }
+
+
+class Beside(Callback):
+    """Evaluates the newest weights where the run evaluates their average, and measures the signals.
+
+    Args:
+        worlds: for it.
+        config: of the run.
+        held: episodes that it does not see.
+    """
+
+    def __init__(self, worlds: Any, config: Any, held: Batch) -> None:
+        self.worlds, self.config, self.held = worlds, config, held
+        self.records: list[dict[str, float]] = []
+
+    def on_evaluation(self, status: Any, evaluation: Mapping[str, Any]) -> None:
+        agent, c = status.agent, self.config.evaluation
+        average, agent.averaged_policy = agent.averaged_policy, None
+        newest = evaluate_policy(lambda o: agent.act(o, deterministic=True), self.worlds, c.episodes, c.seed)
+        agent.averaged_policy = average
+        means = {"newest": round(newest.mean_return, 2), "averaged": round(evaluation["return_mean"], 2)}
+        self.records.append({"updates": status.updates, **means, **measure(agent, self.held)})
+
+
+def run(job: tuple[str, str, int], protocol: Mapping[str, Any], data: Path, out: Path) -> dict[str, Any]:
+    """Train once; return what is kept."""
+    torch.set_num_threads(1)
+    variant, task, seed = job
+    about = protocol["datasets"][task]
+    settings = {**protocol["variants"][variant], **protocol["settings"]}
+    preset = settings.pop("preset")
+    train, held = split(load_dataset(str(data / about["file"]), None), protocol["held_out"], seed)
+    own = {"env": about["env"], "seed": seed, "agent.policy_average": protocol["average"]}
+    config = balrl.load_config(preset, settings={**settings, **own})
+    worlds = make_env(about["env"], config.evaluation.num_envs, torch.device("cpu"))
+    spaces = SpaceAdapter(worlds.single_observation_space, worlds.single_action_space)
+    rows = to_replay(scale_actions(held, spaces, config.data.action_limit), reward_transform(config.data, train))
+    beside = Beside(worlds, config, rows.gather(torch.arange(len(rows))))
+    path = out / f"{variant}-{task}-{seed}".replace(" ", "-").replace(",", "")
+    shutil.rmtree(path, ignore_errors=True)
+    result = balrl.train(config, path, dataset=train, callbacks=[beside])
+    worlds.close()
+    return {
+        "variant": variant,
+        "task": task,
+        "seed": seed,
+        "commit": result.summary["git_commit"],
+        "seconds": round(sum(result.summary["wall_seconds"].values()), 1),
+        "records": beside.records[1:],
+    }
+
+
+def kept() -> list[dict[str, Any]]:
+    """Return what is done."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def main() -> None:
+    options = parse_options(__doc__, "runs/robust", ["runs"], "directory with the three mixed files")
+    protocol = yaml.safe_load((HERE / "study_robust.yaml").read_text())
+    seeds = range(10) if options.full else protocol["seeds"]
+    done = {(r["variant"], r["task"], r["seed"]) for r in kept()}
+    jobs = [(v, t, s) for s in seeds for t in protocol["datasets"] for v in protocol["variants"]]
+    left = [] if options.report_only else [job for job in jobs if job not in done]
+    RESULTS.parent.mkdir(exist_ok=True)
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(run, job, protocol, options.data, options.out) for job in left]):
+            record = future.result()
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            print(record["variant"], record["task"], record["seed"], f"{record['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
