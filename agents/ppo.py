@@ -76,7 +76,7 @@ class PPO(Agent):
             self.reference_normalizer.load_state_dict(self.normalizer.state_dict())
 
     @torch.no_grad()
-    def explore(self, observations: Tensor) -> Tensor:
+    def explore(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
         """Return samples of the policy ``[B, action_dim]`` as they were drawn; the task sees them within [-1, 1]."""
         samples: Tensor = self.policy.sample(self.normalizer(observations), self.stream)[0]
         return samples

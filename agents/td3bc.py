@@ -127,8 +127,8 @@ class TD3BC(Agent):
         return batch.rewards + self.config.discount * value
 
     @torch.no_grad()
-    def explore(self, observations: Tensor) -> Tensor:
-        actions = self.act(observations)
+    def explore(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
+        actions = self.act(observations, balance=balance)
         noise = self.config.exploration_noise * self.stream.normal(*actions.shape, dtype=actions.dtype)
         return (actions + noise).clamp(-1, 1)
 

@@ -17,6 +17,7 @@ from balrl.batch import Batch
 from balrl.checkpoint import (
     AGENT,
     Carried,
+    completed,
     find_checkpoint,
     is_checkpoint,
     load_into,
@@ -28,6 +29,7 @@ from balrl.config import AgentConfig
 from balrl.devices import check_device
 from balrl.errors import UserError
 from balrl.foreign import fields
+from balrl.frozen_policy import FrozenPolicy, acting_inputs
 from balrl.networks import Normalizer, QEnsemble, polyak_update
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
@@ -122,6 +124,7 @@ class Agent(OptimizedModule, ABC):
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.critic, self.balance = None, None
+        self._champion: list[FrozenPolicy] = []
         self.phase: Phase = "offline"
         self.phase_updates = 0
         self.phase_length: int | None = None
@@ -147,6 +150,22 @@ class Agent(OptimizedModule, ABC):
     def acting_policy(self) -> Policy:
         """The policy that acts: the newest, or the moving average of its weights (`policy_average`)."""
         return self.policy if self.averaged_policy is None else self.averaged_policy
+
+    @property
+    def champion(self) -> FrozenPolicy | None:
+        """The frozen policy that is served in place of the newest one, if there is one.
+
+        No submodule: it neither learns nor belongs to a population's stacks; a checkpoint has it as a group of its own.
+        """
+        return self._champion[0] if self._champion else None
+
+    def crown(self, policy: FrozenPolicy | None) -> None:
+        """Serve a frozen policy from now on; None: the newest."""
+        self._champion = [] if policy is None else [policy]
+
+    def freeze(self) -> FrozenPolicy:
+        """Return a copy of what acts, as it is now."""
+        return FrozenPolicy(self.normalizer, self.balance, self.acting_policy)
 
     @property
     def discount(self) -> float:
@@ -244,7 +263,7 @@ class Agent(OptimizedModule, ABC):
 
     @torch.no_grad()
     def act(self, observations: Tensor, deterministic: bool = False, balance: float | Tensor | None = None) -> Tensor:
-        """Return actions ``[B, action_dim]`` in [-1, 1] for flat raw observations ``[B, observation_dim]``.
+        """Return the newest policy's actions ``[B, action_dim]`` in [-1, 1] for flat raw observations ``[B, ·]``.
 
         Args:
             deterministic: the policy's mode; otherwise a sample.
@@ -253,21 +272,35 @@ class Agent(OptimizedModule, ABC):
         Raises:
             ValueError: when a balance is asked for and the policy is no family.
         """
-        if balance is not None:
-            if not self.is_family:
-                raise ValueError(
-                    "this agent has one policy, not a family: train it with StateAdaptiveBalance to ask for a balance"
-                )
-            balance = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
-            balance = balance.expand(observations.shape[0])
-        inputs = self._acting_inputs(observations, balance)
+        inputs = self._acting_inputs(observations, self._asked_for(observations, balance))
         policy = self.acting_policy
         actions = policy.mode(inputs) if deterministic else policy.sample(inputs, self.stream)[0]
         return actions.clamp(-1, 1)
 
-    def explore(self, observations: Tensor) -> Tensor:
-        """Return the actions ``[B, action_dim]`` that are taken to learn from them, for flat raw observations."""
-        return self.act(observations)
+    def serve(self, observations: Tensor, deterministic: bool = True, balance: float | Tensor | None = None) -> Tensor:
+        """Return the actions of what the agent has to offer: the champion's if there is one, else those of `act`."""
+        if self.champion is None:
+            return self.act(observations, deterministic, balance)
+        return self.champion.act(observations, deterministic, self._asked_for(observations, balance), self.stream)
+
+    def _asked_for(self, observations: Tensor, balance: float | Tensor | None) -> Tensor | None:
+        """Return a balance that is asked for as ``[B]``."""
+        if balance is None:
+            return None
+        if not self.is_family:
+            raise ValueError(
+                "this agent has one policy, not a family: train it with StateAdaptiveBalance to ask for a balance"
+            )
+        asked = torch.as_tensor(balance, dtype=observations.dtype, device=observations.device)
+        return asked.expand(observations.shape[0])
+
+    def explore(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
+        """Return the actions ``[B, action_dim]`` that are taken to learn from them, for flat raw observations.
+
+        Args:
+            balance: members of the policy's family ``[B]``; by default the agent's own choice.
+        """
+        return self.act(observations, balance=balance)
 
     def predict(
         self,
@@ -287,7 +320,7 @@ class Agent(OptimizedModule, ABC):
         """
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
-        actions = self.spaces.to_environment(self.act(batch, deterministic, balance).cpu().numpy())
+        actions = self.spaces.to_environment(self.serve(batch, deterministic, balance).cpu().numpy())
         actions = actions.astype(self.spaces.action_space.dtype)
         return (actions[0] if is_single else actions), state
 
@@ -315,11 +348,7 @@ class Agent(OptimizedModule, ABC):
 
     def _acting_inputs(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
         """Return the policy's input for raw observations, under a balance ``[B]`` or the one that it picks to act."""
-        inputs: Tensor = self.normalizer(observations)
-        if self.balance is None:
-            return inputs
-        conditioned: Tensor = self.balance.condition(inputs, self.balance.mode(inputs) if balance is None else balance)
-        return conditioned
+        return acting_inputs(self.normalizer, self.balance, observations, balance)
 
     def save(self, folder: str | Path) -> Path:
         """Write the agent to a folder: parameters, optimisers, random stream, spaces, hyperparameters; nothing pickled.
@@ -337,7 +366,7 @@ class Agent(OptimizedModule, ABC):
             )
         return save_checkpoint(
             path,
-            {"agent": self.state_dict(), "optimizer": self.optimizer_state()},
+            {"agent": self.state_dict(), "optimizer": self.optimizer_state(), **self.champion_state()},
             {
                 "config": {"agent": self.config.model_dump(mode="json")},
                 "observation_space": space_to_json(self.spaces.observation_space),
@@ -376,7 +405,13 @@ class Agent(OptimizedModule, ABC):
         Raises:
             UserError: when its tensors have other names or shapes.
         """
-        load_into(self, load_tensors(checkpoint, "agent", self.device, required=True), checkpoint)
+        load_into(self, completed(load_tensors(checkpoint, "agent", self.device, required=True)), checkpoint)
+        champion = load_tensors(checkpoint, "champion", self.device)
+        self.crown(None)
+        if champion:
+            frozen = self.freeze()
+            load_into(frozen, champion, checkpoint)
+            self.crown(frozen)
         moments, own = load_tensors(checkpoint, "optimizer", self.device), self.optimizer_state()
         for name, value in moments.items():
             if name not in own or own[name].shape != value.shape:
@@ -384,6 +419,10 @@ class Agent(OptimizedModule, ABC):
                 raise UserError(f"'{checkpoint}': moment '{name}' has shape {found}, expected {wanted}")
         self.load_optimizer_state(moments)
         self.load_phase_state(fields(state["agent"], {"phase": str, "phase_updates": int}, f"'{checkpoint}': 'agent'"))
+
+    def champion_state(self) -> dict[str, dict[str, Tensor]]:
+        """Return the champion's tensors as the group ``champion``; empty without one."""
+        return {} if self.champion is None else {"champion": self.champion.state_dict()}
 
     def phase_state(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as plain JSON types."""

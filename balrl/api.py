@@ -331,4 +331,4 @@ def _policy(
         )
     if balance is not None and not agent.is_family:
         raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
-    return lambda observations: agent.act(observations, deterministic=True, balance=balance)
+    return lambda observations: agent.serve(observations, balance=balance)

@@ -52,6 +52,8 @@ BALANCE = Carried("balance", "policy", "balance model")
 CRITIC = Carried("critic", "critic", "critics", ensemble=True)
 TARGET_CRITIC = Carried("target_critic", "critic", "target critics", ensemble=True)
 VALUE = Carried("value", "critic", "V", optional=True)
+LATER = {"balance.kept": 1.0, "balance.shift": 0.0}
+"""Tensors of a family that older checkpoints lack, with what they amount to."""
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
@@ -134,6 +136,13 @@ def load_tensors(
         return load_file(file, str(device))
     except (SafetensorError, OSError) as error:
         raise UserError(f"'{file}' is missing or damaged: {error}") from error
+
+
+def completed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return an agent's tensors with those of `LATER` that an older checkpoint of a family lacks."""
+    if "balance.log_std" not in tensors:
+        return dict(tensors)
+    return {name: torch.tensor(value) for name, value in LATER.items()} | dict(tensors)
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Path) -> None:

@@ -154,6 +154,21 @@ class WarmupConfig(Config):
         description="who fills the replay: the frozen policy, uniform noise, a sub-sample of the logged data, or the "
         "frozen policy while the critics are updated",
     )
+    select: Literal["none", "halving"] = Field(
+        "none", description="halving: a family's members play the episodes, and the best by their returns acts then on"
+    )
+    arms: Literal["members", "offsets", "both"] = Field(
+        "members", description="beside the balance model's own choice: constant members, offsets of it, or half of each"
+    )
+    members: int = Field(8, ge=1, description="how many of those")
+    select_by: Literal["return", "success"] = Field("return", description="what an episode counts")
+    confidence: float = Field(
+        0.7,
+        ge=0.5,
+        lt=1,
+        description="probability of being better that a member needs to replace the model's own choice; 0.5: the best "
+        "mean",
+    )
 
 
 class FinetuneConfig(Config):
@@ -169,7 +184,34 @@ class FinetuneConfig(Config):
         description="the logged data online: dropped, put into the replay, or a fixed share of each batch",
     )
     offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=ratio")
+    serve: Literal["newest", "champion"] = Field(
+        "newest",
+        description="whose policy is evaluated, exported and used by predict: the learner's newest, or the best frozen "
+        "one by its episodes' returns, which is the offline policy until another has earned it",
+    )
+    member: Literal["fixed", "bandit"] = Field(
+        "fixed",
+        description="of a family: fixed, the one chosen in the warm-up, else the model's choice; or drawn for each "
+        "episode by the latest returns",
+    )
+    member_by: Literal["return", "success"] = Field("return", description="what an episode counts for that")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
+
+
+class ChampionConfig(Config):
+    """How episodes of fine-tuning are dealt, and what it takes to become champion (finetune.serve=champion)."""
+
+    learner_share: float = Field(
+        0.5, gt=0, lt=1, description="of the environment steps that the learner plays; the rest is frozen policies'"
+    )
+    challengers: int = Field(2, ge=1, description="snapshots of the learner that play at a time")
+    every: int = Field(500, ge=1, description="environment steps between snapshots, at least")
+    window: int = Field(15, ge=2, description="last episodes of the learner that say whether it is worth a snapshot")
+    min_episodes: int = Field(8, ge=2, description="that champion and challenger have played before they are compared")
+    confidence: float = Field(
+        0.9, gt=0.5, lt=1, description="of a change for the better, over all challengers of a run together"
+    )
+    by: Literal["return", "success"] = Field("return", description="what an episode counts")
 
 
 class EnvironmentConfig(Config):
@@ -273,6 +315,7 @@ class RunConfig(Config):
     pretrain: PretrainConfig = PretrainConfig()
     warmup: WarmupConfig = WarmupConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    champion: ChampionConfig = ChampionConfig()
     batch_size: int = Field(256, ge=1, description="transitions per update")
     replay: ReplayConfig = ReplayConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

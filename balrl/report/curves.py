@@ -29,7 +29,12 @@ def draw_curves(records: Sequence[Mapping[str, Any]], path: Path, title: str, sc
 def _draw(figure: Figure, records: Sequence[Mapping[str, Any]], title: str, score_label: str) -> None:
     axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     score, losses, values = axes
-    _line(score, records, "eval/score", COLORS[0], "evaluation, deterministic", marker="o")
+    served = any("eval/learner_score" in record for record in records)
+    _line(score, records, "eval/score", COLORS[0], "served (champion)" if served else "evaluation", marker="o")
+    _line(score, records, "eval/learner_score", COLORS[1], "the learner's newest policy", marker=".", style=":")
+    for record in records:
+        if "champion/born" in record:
+            score.axvline(record["step"], color=COLORS[0], linewidth=0.8, linestyle="-.")
     _line(score, records, "eval/success_rate", COLORS[2], "success, %", marker="s", style="--", scale=100)
     score.set_ylabel(score_label)
     for index, key in enumerate(k for k in _keys(records) if k.endswith("/loss")):

@@ -13,7 +13,7 @@ WINDOW = 50_000
 def switch_report(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return what a run's evaluations say about its switch; None without one before and one after it.
 
-    - ``score_before``: of the last evaluation before the first online step.
+    - ``score_before``: of the last evaluation before fine-tuning.
     - ``drop``: that score minus the lowest in the next ``window`` environment steps (50,000, or the run's length);
       negative if the score only rose. ``lowest`` and ``lowest_at`` say which score that was, after how many steps.
     - ``steps_to_recovery``: environment steps until a score, at or after the lowest, is again at least the score
@@ -23,8 +23,8 @@ def switch_report(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
 
     Where a score is not finite, what depends on it is None: a policy that broke has no drop of 0.
     """
-    before = [e for e in evaluations if e["env_steps"] == 0]
-    after = [e for e in evaluations if e["env_steps"] > 0]
+    before = [e for e in evaluations if e["phase"] != "finetune"]
+    after = [e for e in evaluations if e["phase"] == "finetune"]
     if not before or not after:
         return None
     start = _finite(before[-1]["score"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -33,6 +34,7 @@ from balrl.run.assemble_data import (
 )
 from balrl.run.assemble_online import make_online
 from balrl.run.components import Components, Stop
+from balrl.run.family import balance_of
 from balrl.run.footprint import planned_bytes
 from balrl.run.given import GivenTask
 from balrl.run.inputs import Given
@@ -157,6 +159,15 @@ def _prepared_agent(
             agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
     if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
         raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
+    if config.finetune.steps and config.finetune.member == "bandit":
+        balance_of(agent)
+    if config.warmup.steps and config.warmup.select != "none":
+        balance_of(agent)
+        if config.warmup.kind not in ("frozen-policy", "critic-only"):
+            raise UserError(
+                f"warmup.select={config.warmup.select} has the family play, warmup.kind={config.warmup.kind} somebody "
+                "else: set warmup.kind=frozen-policy"
+            )
     if source is not None:
         for line in take_over(agent, source, config.init):
             display.notice(line)
@@ -179,16 +190,16 @@ def _watchers(
 
 def _evaluation(
     config: TrainConfig, task: str | GivenTask, agent: Agent, stop: Stop
-) -> tuple[gym.vector.VectorEnv[Any, Any, Any], Callable[[], Evaluation]]:
-    """Return the worlds that the agent is evaluated in, and its evaluation there."""
+) -> tuple[gym.vector.VectorEnv[Any, Any, Any], Callable[[bool], Evaluation]]:
+    """Return the worlds that the agent is evaluated in, and what evaluates there: what is served, or the newest."""
     c = config.evaluation
     env = make_env(task, min(c.num_envs, c.episodes), agent.device, config.env_kwargs, config.environment)
     reference = reference_of(task, env)
     limit = c.max_episode_steps or (None if step_limit(env) else DEFAULT_LIMIT)
 
-    def evaluate() -> Evaluation:
+    def evaluate(newest: bool) -> Evaluation:
         return evaluate_policy(
-            lambda o: agent.act(o, deterministic=True),
+            partial(agent.act if newest else agent.serve, deterministic=True),
             env,
             c.episodes,
             c.seed,

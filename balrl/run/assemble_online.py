@@ -109,6 +109,7 @@ def _make_rollouts(config: TrainConfig, num_envs: int, agent: Agent) -> RolloutB
     for setting, found, expected in (
         ("finetune.retain", config.finetune.retain, "none"),
         ("finetune.utd_ratio", config.finetune.utd_ratio, 1.0),
+        ("finetune.serve", config.finetune.serve, "newest"),
     ):
         if found != expected:
             raise UserError(

@@ -33,9 +33,9 @@ class Components:
 
     `updates` runs the agent's updates, `offline` serves pre-training, `interaction` fills the replay online, `sampler`
     is what fine-tuning draws from, `prefetcher` reads ahead what `offline` has on disk, `reward` is learned in place of
-    the task's if there is one, `eval_env` is where `evaluate` runs (until `stop` says otherwise), and `identity`
-    (configuration, spaces, rewards, the data's fingerprint) is written into every checkpoint, so that each can be read
-    alone.
+    the task's if there is one, `eval_env` is where `evaluate` runs (what is served or, given True, the newest policy;
+    until `stop` says otherwise), and `identity` (configuration, spaces, rewards, the data's fingerprint) is written
+    into every checkpoint, so that each can be read alone.
     """
 
     agent: Agent
@@ -46,7 +46,7 @@ class Components:
     prefetcher: Prefetcher | None
     instruments: SwitchInstruments
     watchdog: Watchdog
-    evaluate: Callable[[], Evaluation]
+    evaluate: Callable[[bool], Evaluation]
     stop: Stop
     display: Display
     reward: RewardLearner | None

@@ -62,10 +62,17 @@ class Interaction:
         self._untouched = True
         self._fill()
 
-    def step(self, policy: Callable[[Tensor], Tensor]) -> int:
-        """Take one vector step; return the number of transitions that it made."""
+    def step(self, policy: Callable[[Tensor], Tensor], saw: Callable[[Step], None] | None = None) -> int:
+        """Take one vector step; return the number of transitions that it made.
+
+        Args:
+            policy: who acts.
+            saw: told what the step did to the running episodes.
+        """
         self._untouched = False
         step = self.collector.step(policy)
+        if saw is not None:
+            saw(step)
         if self.recent is not None:
             self.recent.add(step)
         rewards = step.batch.rewards if self.reward is None else self._learned(self.reward, step)
@@ -81,6 +88,11 @@ class Interaction:
         if whole is not None:
             self._keep(whole)
         return batch.rewards.shape[0] if step.valid is None else int(step.valid.sum())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no step was taken: every world is at the beginning of an episode."""
+        return self._untouched
 
     def random_actions(self, observations: Tensor) -> Tensor:
         """Return uniform actions ``[N, action_dim]``."""

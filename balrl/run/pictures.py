@@ -11,9 +11,11 @@ from balrl.agent import Agent
 from balrl.agents.balance import StateAdaptiveBalanceModule
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
+from balrl.foreign import read_json
 from balrl.replay import ReplayBuffer
 from balrl.report.balance_map import draw_balance_map
 from balrl.report.curves import draw_curves
+from balrl.report.family_plot import draw_family
 from balrl.report.runs import method_of, read_runs
 from balrl.report.switch_plot import draw_switch
 from balrl.run.components import Components
@@ -26,12 +28,19 @@ FINE = 8
 
 
 def draw_pictures(run_dir: Path, config: TrainConfig, components: Components) -> None:
-    """Draw ``curves.png``, ``switch.png`` for a run that went online, ``balance_map.png`` for a family in a maze."""
+    """Draw ``curves.png``, ``switch.png`` for a run that went online, and for a family what belongs to it.
+
+    ``balance_map.png`` in a maze, ``family.png`` where a member was chosen.
+    """
     agent, env = components.agent, components.env.unwrapped
     if isinstance(env, PointMazeVectorEnv) and isinstance(agent.balance, StateAdaptiveBalanceModule):
         _draw_balance_map(run_dir / "balance_map.png", agent, agent.balance, components.offline, env)
     if (run_dir / "evaluations.json").exists():
         title = f"{method_of(config.model_dump(mode='json'))} on {config.env}, seed {config.seed}"
+        chosen = read_json(run_dir / "summary.json", dict).get("selection")
+        if chosen:
+            label = f"{chosen['by']} in the warm-up"
+            draw_family(chosen["arms"], run_dir / "family.png", title, label, chosen["winner"])
         [run] = read_runs([run_dir])
         if any("switch/online_q" in record or "switch/kl" in record for record in run.records):
             draw_switch({"run": run}, run_dir / "switch.png", title)

@@ -77,7 +77,7 @@ def record_dataset(
         uniform = 2 * torch.rand(1, collector.spaces.action_dim) - 1
         if agent is None:
             return uniform
-        actions = agent.act(observations.to(agent.device), deterministic).cpu()
+        actions = agent.serve(observations.to(agent.device), deterministic).cpu()
         noisy = (actions + noise * torch.randn_like(actions)).clamp(-1, 1)
         return torch.where(torch.rand(1, 1) < epsilon, uniform, noisy)
 

@@ -9,7 +9,7 @@ from balrl.errors import UserError
 from balrl.foreign import fields
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}
-LATER = ("evaluation_due",)
+LATER = ("evaluation_due", "selection", "champion", "members")
 """Fields that older checkpoints lack."""
 EVALUATION = {"step": int, "phase": str, "updates": int, "env_steps": int, "episodes": int, "returns": list}
 """What stands in the record of every evaluation."""
@@ -32,6 +32,9 @@ class RunState:
         findings: every way of diverging that the watchdog saw, with its step, tensor and limit.
         evaluation_due: whether an evaluation was begun and not finished: it comes first when the run goes on.
         rollbacks: how often the run went back to a checkpoint because of one.
+        selection: where the choice of a member in the warm-up stands, and what came of it; empty without one.
+        members: where the draw of a member for each episode of fine-tuning stands; empty without one.
+        champion: who is served, since when, and every change; empty without one.
     """
 
     phase: str = PHASES[0]
@@ -47,6 +50,9 @@ class RunState:
     findings: list[dict[str, Any]] = field(default_factory=list)
     rollbacks: int = 0
     evaluation_due: bool = False
+    selection: dict[str, Any] = field(default_factory=dict)
+    champion: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Any, source: str) -> RunState:

@@ -35,8 +35,9 @@ def write_summary(run_dir: Path, identity: Mapping[str, Any], state: RunState, o
         "success_rate",
         "episodes",
         "reference",
+        "learner",
     )
-    evaluations = [{key: record[key] for key in short} for record in state.evaluations]
+    evaluations = [{key: record[key] for key in short if key in record} for record in state.evaluations]
     summary = {
         "finished": outcome == "finished",
         "outcome": outcome,
@@ -55,6 +56,8 @@ def write_summary(run_dir: Path, identity: Mapping[str, Any], state: RunState, o
         "final": evaluations[-1] if evaluations else None,
         "best": max(evaluations, key=_score) if evaluations else None,
         "switch": switch_report(state.evaluations),
+        "selection": None if "winner" not in state.selection else state.selection,
+        "champion": {key: value for key, value in state.champion.items() if key != "state"} or None,
         "findings": state.findings,
         "rollbacks": state.rollbacks,
         "wall_seconds": {k: round(v, 2) for k, v in state.seconds.items() if k != "done"},

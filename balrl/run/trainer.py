@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from balrl.agent import Metrics
 from balrl.checkpoint import (
@@ -28,6 +27,7 @@ from balrl.config import RunConfig
 from balrl.data.prepare import RewardTransform
 from balrl.errors import EnvironmentFault, UserError, first_line
 from balrl.evaluation import EvaluationStopped
+from balrl.run.casting import Actor, Casting
 from balrl.run.components import Components
 from balrl.run.run_lock import RunLock
 from balrl.run.schedule import UpdateSchedule
@@ -76,6 +76,7 @@ class Trainer:
             "finetune": self._finetune_step,
         }
         self._schedule = UpdateSchedule(config, components)
+        self._casting = Casting(config, components)
         self._phase_entered = False
         self._clock = time.perf_counter()
 
@@ -113,6 +114,7 @@ class Trainer:
             run.interaction.collector.check()  # what is not finite must not be saved
         self._tick()
         p.metrics = {key: value for key, value in numbers(p.metrics).items() if math.isfinite(value)}
+        self._casting.note(p)
         self.tracker.write_csv()
         online = run.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
@@ -123,6 +125,8 @@ class Trainer:
                 "random": random_state(run.agent.device),
                 "instruments": run.instruments.state_dict(),
                 "reward": run.reward.state_dict() if run.reward is not None else {},
+                "contenders": self._casting.tensors(),
+                **run.agent.champion_state(),
                 **(run.interaction.state_dict() if run.interaction is not None and online else {}),
             },
             {
@@ -165,6 +169,7 @@ class Trainer:
         exact = True
         if run.interaction is not None:
             exact = run.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
+        self._casting.load(self.state, load_tensors(path, "contenders", device))
         load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 
@@ -199,6 +204,8 @@ class Trainer:
             if saves and not finished:
                 self.save()
             self._tell("on_step")
+        if self._casting.conclude_warmup(p) and not self._evaluate():
+            return "interrupted"
         return "finished"
 
     def _enter(self, phase: str) -> None:
@@ -235,18 +242,20 @@ class Trainer:
             run.interaction.replay.add(run.offline.subsample(c.warmup.steps, run.agent.stream))
             self.state.phase_steps = c.warmup.steps
             return {}
-        made = self._interact(run.interaction.random_actions if c.warmup.kind == "random" else run.agent.explore)
+        made = self._interact(self._casting.warmup())
         if run.interaction.rollouts is not None:
             run.interaction.rollouts.clear()  # not the present policy's, or not to be learned from yet
         return self._schedule.follow(self.state, made, critic_only=True) if c.warmup.kind == "critic-only" else {}
 
     def _finetune_step(self) -> Metrics:
-        return self._schedule.follow(self.state, self._interact(self.components.agent.explore))
+        p = self.state
+        made = self._interact(self._casting.finetune(lambda metrics: self.tracker.log(p.step, p.phase, metrics)))
+        return self._schedule.follow(self.state, made)
 
-    def _interact(self, policy: Callable[[Tensor], Tensor]) -> int:
+    def _interact(self, actor: Actor) -> int:
         """Take one vector step; return the number of transitions that it made."""
         assert self.components.interaction is not None
-        made = self.components.interaction.step(policy)
+        made = self.components.interaction.step(*actor)
         p = self.state
         p.phase_steps += made
         p.env_steps += made
@@ -330,7 +339,8 @@ class Trainer:
         self._tick()
         p.evaluation_due = True
         try:
-            result = self.components.evaluate()
+            result = self.components.evaluate(False)
+            learner = self.components.evaluate(True) if self.components.agent.champion is not None else None
         except EvaluationStopped:
             return False
         p.evaluation_due = False
@@ -342,10 +352,16 @@ class Trainer:
             "env_steps": p.env_steps,
             **result.to_json(),
         }
+        shown = ("score", "normalized_score", "return_mean", "success_rate")
+        if learner is not None:
+            record["learner"] = {name: learner.to_json()[name] for name in shown}
         p.evaluations.append(record)
         write_json(self.run_dir / "evaluations.json", p.evaluations)
         names = ("score", "normalized_score", "return_mean", "return_std", "length_mean", "success_rate")
-        self.tracker.log(p.step, p.phase, {f"eval/{name}": record[name] for name in names})
+        logged = {f"eval/{name}": record[name] for name in names}
+        if learner is not None:
+            logged |= {f"eval/learner_{name}": record["learner"][name] for name in shown}
+        self.tracker.log(p.step, p.phase, logged)
         self._tell("on_evaluation", record)
         return True
 

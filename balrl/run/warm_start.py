@@ -11,7 +11,7 @@ from torch import Tensor
 from balrl.agent import Agent
 from balrl.agents.hyperparameters import StateAdaptiveBalance
 from balrl.agents.registration import agent_class
-from balrl.checkpoint import Carried, find_checkpoint, load_state, load_tensors
+from balrl.checkpoint import Carried, completed, find_checkpoint, load_state, load_tensors
 from balrl.config import AgentConfig, InitConfig
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
@@ -59,7 +59,7 @@ def read_source(path: str) -> Source:
     return Source(
         f"'{checkpoint}'",
         config,
-        load_tensors(checkpoint, "agent", required=True),
+        completed(load_tensors(checkpoint, "agent", required=True)),
         load_tensors(checkpoint, "optimizer"),
         RewardTransform(**state["rewards"]),
     )

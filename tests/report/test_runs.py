@@ -17,7 +17,13 @@ def write_run(path: Path, scores: list[float], records: list[dict[str, Any]] | N
     preset = settings.pop("preset", "iql/point-maze")
     (path / "config.yaml").write_text(dump_config(load_config(preset, settings=settings)))
     evaluations = [
-        {"step": 100 + 10 * i, "env_steps": 10 * i, "phase": "finetune", "score": s, "normalized_score": s}
+        {
+            "step": 100 + 10 * i,
+            "env_steps": 10 * i,
+            "phase": "finetune" if i else "pretrain",
+            "score": s,
+            "normalized_score": s,
+        }
         for i, s in enumerate(scores)
     ]
     (path / "evaluations.json").write_text(json.dumps(evaluations))

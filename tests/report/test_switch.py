@@ -8,7 +8,8 @@ from balrl.report.switch import switch_report
 
 
 def record(env_steps: int, score: float, normalized: bool = True) -> dict[str, Any]:
-    return {"env_steps": env_steps, "score": score, "normalized_score": score if normalized else None}
+    phase = "finetune" if env_steps else "pretrain"
+    return {"env_steps": env_steps, "phase": phase, "score": score, "normalized_score": score if normalized else None}
 
 
 def test_drop_recovery_and_regret() -> None:
@@ -51,3 +52,10 @@ def test_nothing_is_said_about_a_window_without_evaluations() -> None:
 def test_a_run_without_a_switch_has_none() -> None:
     assert switch_report([record(0, 1), record(0, 2)]) is None
     assert switch_report([record(10, 1)]) is None
+
+
+def test_what_a_warm_up_chose_is_the_score_before() -> None:
+    chosen = {**record(100, 80), "phase": "warmup"}
+    found = switch_report([record(0, 50), chosen, record(200, 70), record(300, 90)])
+    assert found is not None
+    assert (found["score_before"], found["drop"], found["steps_to_recovery"]) == (80, 10, 300)

@@ -1,0 +1,133 @@
+"""Who acts in each phase of a run: the learner, a policy with random actions, members of a family, frozen champions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from balrl.config import RunConfig
+from balrl.rollout import Policy, Step
+from balrl.run.champions import Champions
+from balrl.run.components import Components
+from balrl.run.member_bandit import MemberBandit
+from balrl.run.selection import Selection
+from balrl.run.state import RunState
+
+Log = Callable[[Mapping[str, float]], None]
+
+
+class Actor(NamedTuple):
+    """Who acts in a vector step, and who is told what became of it."""
+
+    policy: Policy
+    saw: Callable[[Step], None] | None = None
+
+
+class Casting:
+    """Chooses who acts, by the configuration and by what the episodes were worth; its state goes into checkpoints.
+
+    Args:
+        config: of the run.
+        components: its agent, worlds and display.
+    """
+
+    def __init__(self, config: RunConfig, components: Components) -> None:
+        self.config, self.components = config, components
+        self._selection: Selection | None = None
+        self._members: MemberBandit | None = None
+        self._champions: Champions | None = None
+
+    def warmup(self) -> Actor:
+        """Return who acts in the warm-up."""
+        c, run = self.config.warmup, self.components
+        assert run.interaction is not None
+        if c.select != "none":
+            selection = self._selection or self._begin_selection()
+            return Actor(selection.act, selection.saw)
+        return Actor(run.interaction.random_actions if c.kind == "random" else run.agent.explore)
+
+    def finetune(self, log: Log) -> Actor:
+        """Return who acts in fine-tuning; `log` is told of a new champion."""
+        c, run = self.config.finetune, self.components
+        if c.member == "bandit" and self._members is None:
+            self._begin_members()
+        if c.serve == "champion":
+            champions = self._champions or self._begin_champions()
+            return Actor(champions.act, lambda step: self._watch(champions, step, log))
+        if self._members is not None:
+            return Actor(self._members.explore, self._members.saw)
+        return Actor(run.agent.explore)
+
+    def conclude_warmup(self, state: RunState) -> bool:
+        """Let the member that the warm-up chose act from now on, and say which it is; return whether there was one."""
+        if self._selection is None:
+            return False
+        state.selection, self._selection = self._selection.conclude(), None
+        found, notice = state.selection, self.components.display.notice
+        arm, own, count = found["arms"][found["winner"]], found["arms"][0], len(found["arms"])
+        if own["episodes"]:
+            notice(
+                f"balance: {arm['label']} acts from now on, mean {found['by']} {arm['mean']:.4g} of {arm['episodes']} "
+                f"episodes (own choice: {own['mean']:.4g} of {own['episodes']})"
+            )
+        else:
+            notice(
+                f"the {self.config.warmup.steps:,} steps of the warm-up were too few to compare {count} members of the "
+                "family: its own choice acts; raise warmup.steps, or lower warmup.members or num_envs"
+            )
+        return True
+
+    def note(self, state: RunState) -> None:
+        """Write down where everything stands."""
+        if self._selection is not None:
+            state.selection = {"state": self._selection.state()}
+        if self._members is not None:
+            state.members = self._members.state()
+        if self._champions is not None:
+            state.champion = self._champions.tournament.report() | {"state": self._champions.tournament.state()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the frozen policies' tensors."""
+        return self._champions.tensors() if self._champions is not None else {}
+
+    def load(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `note` wrote down and `tensors` gave."""
+        self._selection = self._members = self._champions = None
+        if "state" in state.selection:
+            self._begin_selection(state.selection["state"])
+        if state.members:
+            self._begin_members().load(state.members)
+        if "state" in state.champion:
+            self._begin_champions().load(state.champion["state"], tensors)
+
+    def _begin_selection(self, stored: Mapping[str, Any] | None = None) -> Selection:
+        run = self.components
+        self._selection = Selection(self.config.warmup, run.agent, run.env.num_envs, run.instruments.probe, stored)
+        return self._selection
+
+    def _begin_members(self) -> MemberBandit:
+        c, run = self.config, self.components
+        self._members = MemberBandit(c.finetune, c.warmup, run.agent, run.env.num_envs)
+        return self._members
+
+    def _begin_champions(self) -> Champions:
+        run = self.components
+        assert run.interaction is not None
+        fresh = run.interaction.is_fresh
+        self._champions = Champions(self.config.champion, run.agent, run.env.num_envs, fresh, self._members)
+        return self._champions
+
+    def _watch(self, champions: Champions, step: Step, log: Log) -> None:
+        """Take note of a vector step, and say so where there is a new champion."""
+        changes = champions.tournament.changes
+        before = len(changes)
+        champions.saw(step)
+        if len(changes) > before:
+            change, by = changes[-1], self.config.champion.by
+            log({"champion/born": change["born"], "champion/probability": change["probability"]})
+            self.components.display.notice(
+                f"champion: the policy of {change['born']:,} steps after the switch, mean {by} {change['mean']:.4g} of "
+                f"{change['episodes'][0]} episodes over {change['over']:.4g} of {change['episodes'][1]}"
+            )
