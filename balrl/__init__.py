@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from balrl.api import evaluate, load_agent, record_video, resume, resume_population, train, train_population
+    from balrl.api import resume, resume_population, train, train_population
     from balrl.batch import Batch
     from balrl.data.dataset import Dataset
     from balrl.errors import EnvironmentFault, UserError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset, make_env
     from balrl.run.start_and_resume import RunResult
+    from balrl.run.trained import evaluate, evaluate_offline, family, load_agent, record_video
     from balrl.watch.callbacks import Callback, Status
 
 __version__ = "0.1.0"
@@ -28,6 +29,8 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "evaluate",
+    "evaluate_offline",
+    "family",
     "load_agent",
     "load_config",
     "load_dataset",
@@ -52,6 +55,7 @@ _HOME = {
     "load_dataset": "run.registry",
     "make_env": "run.registry",
     "member_configs": "run.members",
+    **dict.fromkeys(("evaluate", "evaluate_offline", "family", "load_agent", "record_video"), "run.trained"),
 }
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -13,12 +13,12 @@ import torch
 from matplotlib.figure import Figure
 from study_jobs import cell, finished_summary, write_between_marks
 
-from balrl.api import load_agent
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
 from balrl.evaluation import bootstrap_interval
 from balrl.report.curves import COLORS
 from balrl.run.registry import load_dataset
+from balrl.run.trained import load_agent
 
 Result = dict[str, Any]
 Runs = dict[tuple[str, str, str], list[Result]]

@@ -10,6 +10,7 @@ from balrl import __version__
 from balrl.cli.bench import add_bench_verbs
 from balrl.cli.console import forgive_characters, silence
 from balrl.cli.data import add_data_verbs
+from balrl.cli.family import add_family_verb
 from balrl.cli.reward import add_reward_verbs
 from balrl.cli.runs import add_run_verbs
 from balrl.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_MISTAKE, EnvironmentFault, UserError
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     add_run_verbs(verbs)
+    add_family_verb(verbs)
     add_data_verbs(verbs)
     add_reward_verbs(verbs)
     add_bench_verbs(verbs)

@@ -20,6 +20,10 @@ def add_run_verbs(verbs: Any) -> None:
     evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
+    evaluate.add_argument(
+        "--offline", action="store_true", help="estimate it from logged data instead of playing: critics, fitted Q"
+    )
+    evaluate.add_argument("--dataset", help="for --offline; default: the run's own")
     evaluate.add_argument("--video", type=Path, metavar="FILE.gif", help="also film one episode")
     evaluate.set_defaults(run=_evaluate)
 
@@ -43,16 +47,29 @@ def add_run_verbs(verbs: Any) -> None:
     )
     compare.set_defaults(run=_compare)
 
-    export = verbs.add_parser("export", help="write a SAC, CQL, Cal-QL or WSRL policy for stable-baselines3")
+    export = verbs.add_parser("export", help="write a policy for stable-baselines3, as TorchScript or as ONNX")
     export.add_argument("path", metavar="RUN_OR_CHECKPOINT", type=Path)
-    export.add_argument("out", metavar="OUT.zip", type=Path)
+    export.add_argument(
+        "out",
+        metavar="OUT.zip|pt|onnx",
+        type=Path,
+        help=".zip: stable-baselines3's SAC, from SAC, CQL, Cal-QL or WSRL; .pt: TorchScript; .onnx: ONNX",
+    )
+    export.add_argument("--balance", type=number, help="this member of the policy's family")
     export.set_defaults(run=_export)
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from balrl.api import evaluate, record_video
     from balrl.report.tables import evaluation_table
+    from balrl.run.trained import evaluate, record_video
 
+    if options.offline:
+        from balrl.report.tables import offline_table
+        from balrl.run.trained import evaluate_offline
+
+        found = evaluate_offline(options.path, options.dataset, device=options.device, balance=options.balance)
+        make_console().print(offline_table(found))
+        return
     if options.video is not None:
         check_target(options.video, (".gif",))
 
@@ -114,9 +131,17 @@ def _compare(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
-    from balrl.api import load_agent
+    from balrl.run.plain_policy import write_plain_policy
     from balrl.run.sb3 import write_sac_zip
+    from balrl.run.trained import load_agent
 
-    for line in write_sac_zip(load_agent(options.path, "cpu"), options.out):
-        print(line)
-    print(f"wrote {options.out}; load it with stable_baselines3.SAC.load")
+    target = check_target(options.out, (".zip", ".pt", ".onnx"))
+    agent = load_agent(options.path, "cpu")
+    if target.suffix == ".zip":
+        for line in write_sac_zip(agent, target, options.balance):
+            print(line)
+        print(f"wrote {target}; load it with stable_baselines3.SAC.load")
+        return
+    write_plain_policy(agent, target, options.balance)
+    how = "torch.jit.load" if target.suffix == ".pt" else "onnxruntime.InferenceSession"
+    print(f"wrote {target}: observations [B, {agent.spaces.observation_dim}] to actions; load it with {how}")

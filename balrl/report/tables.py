@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -35,4 +38,44 @@ def evaluation_table(result: Evaluation) -> RenderableType:
     if result.success_rate is not None:
         table.add_row("success", f"{result.success_rate:.0%}")
     table.add_row("length", f"{data['length_mean']:.1f} steps")
+    return table
+
+
+def family_table(records: Sequence[Mapping[str, Any]], correlations: Mapping[str, float]) -> RenderableType:
+    """Return the table of ``balrl family``: members, their returns, and the offline estimates of them."""
+    estimates = {"mean_q": "mean Q", "conservative_q": "mean − ½ var", "fitted_q": "fitted Q"}
+    known = [key for key in estimates if all(key in record for record in records)]
+    success = any(record["success_rate"] is not None for record in records)
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "balance",
+        "return",
+        "95 %",
+        "score",
+        *(["success"] if success else []),
+        *(estimates[k] for k in known),
+    ):
+        table.add_column(name, justify="left" if name == "balance" else "right")
+    for record in records:
+        interval = "" if record["low"] is None else f"[{record['low']:.1f}, {record['high']:.1f}]"
+        rate = [f"{record['success_rate']:.0%}"] if success else []
+        values = [f"{record[key]:.2f}" for key in known]
+        cells = (record["label"], f"{record['mean']:.1f}", interval, f"{record['score']:.1f}", *rate, *values)
+        table.add_row(*map(Text, cells))
+    said = ", ".join(f"{estimates[key]} {value:+.2f}" for key, value in correlations.items())
+    return Group(table, Text(f"rank correlation with the returns: {said}")) if said else table
+
+
+def offline_table(estimates: Mapping[str, float]) -> RenderableType:
+    """Return the table of ``balrl evaluate --offline``."""
+    names = {
+        "mean_q": "mean Q, logged states",
+        "conservative_q": "mean − ½ variance of Q",
+        "fitted_q": "fitted Q evaluation, first states",
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for key, value in estimates.items():
+        table.add_row(names[key], f"{value:.3f}")
     return table

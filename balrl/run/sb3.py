@@ -15,6 +15,7 @@ from balrl.agent import Agent
 from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
 from balrl.errors import UserError, check_target, first_line
 from balrl.foreign import parse_json
+from balrl.run.family import balance_of, constant
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
 
@@ -68,11 +69,14 @@ def read_sac_zip(path: str | Path) -> tuple[SACConfig, dict[str, Tensor]]:
     return config, {key: value.contiguous() for key, value in tensors.items()}
 
 
-def write_sac_zip(agent: Agent, path: str | Path) -> list[str]:
+def write_sac_zip(agent: Agent, path: str | Path, balance: float | None = None) -> list[str]:
     """Write a soft actor-critic's policy as a model that ``stable_baselines3.SAC.load`` reads.
 
     Deterministic actions are equal; the observation normalisation is folded into the first layers. Critics go along
     where they have no layer normalisation, otherwise stable-baselines3's own fresh ones stay in the file.
+
+    Args:
+        balance: the member of the policy's family; folded into the first layer.
 
     Returns:
         what could not go along, one line each.
@@ -83,8 +87,13 @@ def write_sac_zip(agent: Agent, path: str | Path) -> list[str]:
     c = agent.config
     if not isinstance(c, SoftActorCriticConfig) or c.policy != "tanh-gaussian":
         raise UserError(f"agent {c.name} has no tanh-squashed Gaussian policy; only SAC, CQL, Cal-QL and WSRL export")
-    if agent.is_family:
-        raise UserError("the policy is a family conditioned on a balance; stable-baselines3 has no such policy")
+    if agent.is_family and balance is None:
+        raise UserError(
+            "the policy is a family conditioned on a balance; stable-baselines3 has no such policy: name one member "
+            "with --balance"
+        )
+    if balance is not None and not agent.is_family:
+        raise UserError("this agent has one policy, not a family: leave --balance out")
     if c.policy_layer_norm or not c.state_dependent_std:
         what = "layer normalisation in the policy" if c.policy_layer_norm else "a state-independent deviation"
         raise UserError(f"the policy has {what}, which stable-baselines3's SAC has not; train it without to export it")
@@ -112,6 +121,9 @@ def write_sac_zip(agent: Agent, path: str | Path) -> list[str]:
     )
     weights = {key: value.clone() for key, value in model.policy.state_dict().items()}
     own = {key: value.cpu() for key, value in agent.state_dict().items()}
+    own |= {key: value.cpu() for key, value in (agent.champion or agent.freeze()).state_dict().items()}
+    if balance is not None:
+        _fold_balance(own, agent, balance)
     for i in range(len(c.hidden)):
         _take_linear(weights, f"actor.latent_pi.{2 * i}", own, f"policy.trunk.layers.{i}", fold=i == 0)
     _take_linear(weights, "actor.mu", own, "policy.mean")
@@ -135,6 +147,17 @@ def write_sac_zip(agent: Agent, path: str | Path) -> list[str]:
     model.log_ent_coef.data.fill_(float(own["log_temperature"]))
     model.save(path)
     return notes
+
+
+def _fold_balance(own: dict[str, Tensor], agent: Agent, balance: float) -> None:
+    """Turn a family's first layer into that of one member: its embedding is the same for every state."""
+    family, width = balance_of(agent), agent.spaces.observation_dim
+    constant(family, balance)  # refuses what is out of range
+    asked = torch.full((1,), balance, device=agent.device)
+    embedded = family.condition(torch.zeros(1, width, device=agent.device), asked)[0, width:].cpu()
+    weight = own["policy.trunk.layers.0.weight"]
+    own["policy.trunk.layers.0.bias"] = own["policy.trunk.layers.0.bias"] + embedded @ weight[width:]
+    own["policy.trunk.layers.0.weight"] = weight[:width]
 
 
 class _Spaces(gym.Env[Any, Any]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -75,7 +75,7 @@ class Selection:
         for index, arm in enumerate(self.arms):
             values = self.halving.counted(index)
             known = self.estimates[index] if self.estimates else {}
-            arms.append(arm.to_json() | {"episodes": len(values), **_mean_and_interval(values), **known})
+            arms.append(arm.to_json() | {"episodes": len(values), **mean_and_interval(values), **known})
         return {"by": self.config.select_by, "confidence": self.config.confidence, "arms": arms}
 
     def state(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def ended_episodes(step: Step, by: str, setting: str) -> tuple[int, dict[int, tu
     return int(sum(row[1] for row in rows)), ended
 
 
-def _mean_and_interval(values: list[float]) -> dict[str, float | None]:
+def mean_and_interval(values: Sequence[float]) -> dict[str, float | None]:
     """Return mean and normal 95 % interval of episodes' values; None where there are too few."""
     if not values:
         return {"mean": None, "low": None, "high": None}

@@ -160,3 +160,20 @@ def test_a_zip_that_hides_code_is_refused(trained: Path, tmp_path: Path, capsys:
     with pytest.raises(UserError, match="no stable-baselines3 model"):
         read_sac_zip(path)
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_one_member_of_a_family_is_an_ordinary_policy(tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
+    import stable_baselines3
+
+    box = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Box(-2, 2, (2,), np.float32)
+    family = StateAdaptiveBalance(0.5, 1.5, hidden=(8,), entropy=False)
+    agent = SAC(*box, SACConfig(hidden=(16, 16), balance=family))
+    agent.normalizer.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 0.5]))
+    with pytest.raises(UserError, match="name one member with --balance"):
+        write_sac_zip(agent, tmp_path / "family.zip")
+    write_sac_zip(agent, tmp_path / "member.zip", balance=1.5)
+    model = stable_baselines3.SAC.load(tmp_path / "member.zip", device="cpu")
+    observations = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
+    expected, _ = agent.predict(observations, deterministic=True, balance=1.5)
+    np.testing.assert_allclose(model.predict(observations, deterministic=True)[0], expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,248 @@
+"""What can be done with a trained agent: load it, evaluate it with its task or without, film it, see its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from torch import Tensor
+
+from balrl.agent import Agent
+from balrl.agents.registration import agent_class
+from balrl.checkpoint import AGENT, load_state, read_checkpoint
+from balrl.data.dataset import Dataset
+from balrl.data.prepare import RewardTransform
+from balrl.devices import check_device
+from balrl.envs.gymnasium_env import DEFAULT_LIMIT
+from balrl.errors import UserError, check_target
+from balrl.evaluation import Evaluation, evaluate_policy
+from balrl.run.family import balance_of, constant
+from balrl.run.family_curve import family_curve
+from balrl.run.given import GivenTask
+from balrl.run.imports import check_imported
+from balrl.run.offline_evaluation import estimate_offline
+from balrl.run.presets import HoldsAgent
+from balrl.run.registry import load_dataset, make_drawn_env, make_env, reference_of, step_limit
+from balrl.settings import validate
+from balrl.spaces import SpaceAdapter
+from balrl.video import film_episode, write_gif
+
+
+def load_agent(path: str | Path, device: str = "auto") -> Agent:
+    """Load an agent: of a run (its newest checkpoint), of a checkpoint, or one that was saved with `Agent.save`.
+
+    Nothing is unpickled, and nothing is imported that the file names.
+
+    Raises:
+        UserError: when there is none, or it is damaged.
+    """
+
+    def read(checkpoint: Path) -> Agent:
+        state = load_state(checkpoint, AGENT)
+        config = validate(HoldsAgent, {"agent": state["config"].get("agent")}, f"checkpoint '{checkpoint}'").agent
+        return agent_class(config).load(checkpoint, check_device(device))
+
+    return read_checkpoint(Path(path), read)
+
+
+def evaluate(
+    agent: Agent | str | Path,
+    env: Any = None,
+    episodes: int = 10,
+    seed: int = 10_000,
+    env_kwargs: dict[str, Any] | None = None,
+    num_envs: int = 10,
+    device: str = "auto",
+    balance: float | None = None,
+    max_episode_steps: int | None = None,
+) -> Evaluation:
+    """Evaluate an agent's deterministic policy.
+
+    Args:
+        agent: an agent, or the run or checkpoint directory of one.
+        env: Gymnasium id, callable or vector environment, as `train`'s; by default the task that the run was trained
+            on.
+        episodes: how many; returns come back one by one.
+        seed: of the environments.
+        env_kwargs: of a task that is given by its id.
+        num_envs: worlds side by side.
+        device: of an agent that is loaded.
+        balance: evaluate this member of the policy's family instead of the agent's own choice.
+        max_episode_steps: after which an episode counts as it stands; default: the task's own limit, else 10,000.
+
+    Raises:
+        UserError: when agent and task do not fit, or a weight is not finite.
+        EnvironmentFault: when the task returns what no task returns.
+    """
+    chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
+    worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
+    limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
+    try:
+        act = _policy(chosen, worlds, str(task), balance)
+        return evaluate_policy(act, worlds, episodes, seed, chosen.device, reference_of(task, worlds), limit)
+    finally:
+        if not isinstance(task, GivenTask) or task.num_envs is None:
+            worlds.close()
+
+
+def record_video(
+    agent: Agent | str | Path,
+    path: str | Path,
+    env: Any = None,
+    seed: int = 10_000,
+    env_kwargs: dict[str, Any] | None = None,
+    device: str = "auto",
+    balance: float | None = None,
+) -> int:
+    """Film one episode of an agent's deterministic policy, write it as a GIF and return how many steps it took.
+
+    Args:
+        agent: an agent, or the run or checkpoint directory of one.
+        path: of the file, ``.gif``.
+        env, env_kwargs, seed, balance: as `evaluate`'s; a callable must make worlds that can be drawn.
+
+    Raises:
+        UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
+    """
+    target = check_target(Path(path), (".gif",))
+    chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
+    world = make_drawn_env(task, chosen.device, env_kwargs)
+    try:
+        film = film_episode(_policy(chosen, world, str(task), balance), world, seed, chosen.device)
+    finally:
+        world.close()
+    write_gif(film, target)
+    return film.steps
+
+
+def family(
+    agent: str | Path,
+    env: Any = None,
+    episodes: int = 20,
+    members: int = 8,
+    seed: int = 10_000,
+    num_envs: int = 10,
+    device: str = "auto",
+    dataset: Dataset | str | Path | None = None,
+    offline_updates: int = 5_000,
+) -> list[dict[str, Any]]:
+    """Play every member of a policy's family, and set beside their returns what the critics expect of them.
+
+    Args:
+        agent: the run or checkpoint directory of an agent with a state-adaptive balance.
+        env: as `evaluate`'s.
+        episodes: of each member; all meet the same first states.
+        members: spread in the logarithm over the family's range, beside the model's own choice.
+        seed, num_envs, device: as `evaluate`'s.
+        dataset: for the offline estimates: data, a path or a name; by default the run's own, if it is there.
+        offline_updates: of fitted Q evaluation; 0 leaves it out.
+
+    Returns:
+        one record per member, the own choice first: ``label``, ``balance``, ``episodes``, ``mean``, ``low``, ``high``,
+        ``score``, ``success_rate`` and, with data, ``mean_q``, ``conservative_q`` and ``fitted_q``.
+
+    Raises:
+        UserError: when the policy is no family, or task or data do not fit.
+    """
+    chosen, task, env_kwargs = _agent_and_task(agent, env, None, device)
+    balance_of(chosen)
+    data, rewards = _data_of(Path(agent), dataset, required=False)
+    worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
+    try:
+        _policy(chosen, worlds, str(task), None)
+        limit = None if step_limit(worlds) else DEFAULT_LIMIT
+        reference = reference_of(task, worlds)
+        return family_curve(chosen, worlds, episodes, seed, members, reference, limit, data, rewards, offline_updates)
+    finally:
+        if not isinstance(task, GivenTask) or task.num_envs is None:
+            worlds.close()
+
+
+def evaluate_offline(
+    agent: str | Path,
+    dataset: Dataset | str | Path | None = None,
+    device: str = "auto",
+    balance: float | None = None,
+    updates: int = 5_000,
+) -> dict[str, float]:
+    """Estimate what an agent's deterministic policy returns from logged data alone; see `estimate_offline`.
+
+    Args:
+        agent: the run or checkpoint directory of an agent.
+        dataset: data, a path or a name; by default the run's own.
+        device: of the agent.
+        balance: a member of the policy's family instead of its own choice.
+        updates: of fitted Q evaluation.
+
+    Raises:
+        UserError: without data, or for a balance that there is not.
+    """
+    chosen = load_agent(agent, device)
+    if balance is not None:
+        constant(balance_of(chosen), balance)
+    data, rewards = _data_of(Path(agent), dataset, required=True)
+    assert data is not None
+
+    def policy(observations: Tensor) -> Tensor:
+        return chosen.serve(observations, balance=balance)
+
+    return estimate_offline(chosen, [policy], data, rewards, updates)[0]
+
+
+def _data_of(
+    path: Path, dataset: Dataset | str | Path | None, required: bool
+) -> tuple[Dataset | None, RewardTransform]:
+    """Return the data that is given, else a run's own, and the units of the run's rewards."""
+    state = read_checkpoint(path, lambda checkpoint: load_state(checkpoint, AGENT))
+    rewards = RewardTransform(**state["rewards"])
+    if isinstance(dataset, Dataset):
+        return dataset, rewards
+    name = dataset if dataset is not None else state["config"].get("dataset")
+    if name is None:
+        if required:
+            raise UserError("which data? the agent knows none of its own: pass --dataset FILE")
+        return None, rewards
+    try:
+        return load_dataset(str(name), (state["config"].get("data") or {}).get("max_episode_steps")), rewards
+    except UserError:
+        if required or dataset is not None:
+            raise
+        return None, rewards
+
+
+def _agent_and_task(
+    agent: Agent | str | Path, env: Any, env_kwargs: dict[str, Any] | None, device: str
+) -> tuple[Agent, str | GivenTask, dict[str, Any] | None]:
+    """Return the agent, and the task that it was trained on unless another is named or handed over."""
+    if isinstance(agent, str | Path):
+        stored = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
+        if env is None and stored.get("env"):
+            check_imported(stored.get("imports", ()), f"'{agent}'")
+            env, env_kwargs = str(stored["env"]), stored.get("env_kwargs") if env_kwargs is None else env_kwargs
+        elif env == stored.get("env") and env_kwargs is None:
+            env_kwargs = stored.get("env_kwargs")
+        agent = load_agent(agent, device)
+    if env is None:
+        raise UserError("which task? give env, an agent alone does not know its own")
+    for name, value in agent.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise UserError(f"the agent's '{name}' is not finite: its training diverged; take a checkpoint from before")
+    return agent, env if isinstance(env, str) else GivenTask(env), env_kwargs
+
+
+def _policy(
+    agent: Agent, env: gym.vector.VectorEnv[Any, Any, Any], env_id: str, balance: float | None
+) -> Callable[[Tensor], Tensor]:
+    """Return the agent's deterministic policy, having checked that it fits the environment."""
+    spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    have = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    if have != (spaces.observation_dim, spaces.action_dim):
+        raise UserError(
+            f"the agent was made for {have[0]} observations and {have[1]} actions, environment {env_id} has "
+            f"{spaces.observation_dim} and {spaces.action_dim}"
+        )
+    if balance is not None and not agent.is_family:
+        raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
+    return lambda observations: agent.serve(observations, balance=balance)
