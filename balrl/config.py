@@ -161,6 +161,11 @@ class WarmupConfig(Config):
         "members", description="beside the balance model's own choice: constant members, offsets of it, or half of each"
     )
     members: int = Field(8, ge=1, description="how many of those")
+    arms_act: Literal["explore", "mode"] = Field(
+        "explore",
+        description="how they play: as they explore, which fills the replay as a warm-up should; or by their modes, "
+        "which are what is evaluated",
+    )
     select_by: Literal["return", "success"] = Field("return", description="what an episode counts")
     confidence: float = Field(
         0.7,

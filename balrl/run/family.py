@@ -96,11 +96,17 @@ def _offsets(balance: StateAdaptiveBalanceModule, count: int) -> list[Arm]:
     return [Arm(f"own {shift / 2 * (high - low):+.3g}", 1.0, shift) for shift in shifts]
 
 
-def play(agent: Agent, observations: Tensor, kept: Tensor, shift: Tensor) -> Tensor:
-    """Return the modes ``[B, action_dim]`` of members, one per row: kept and shift are ``[B]``."""
+def play(agent: Agent, observations: Tensor, kept: Tensor, shift: Tensor, explores: bool = False) -> Tensor:
+    """Return the actions ``[B, action_dim]`` of members, one per row: kept and shift are ``[B]``.
+
+    Args:
+        explores: as they explore; otherwise their modes.
+    """
     balance = balance_of(agent)
     with torch.no_grad():
         coefficients = balance.member(agent.normalizer(observations), kept, shift)
+    if explores:
+        return agent.explore(observations, coefficients)
     return agent.act(observations, deterministic=True, balance=coefficients)
 
 

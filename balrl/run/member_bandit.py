@@ -12,7 +12,7 @@ from torch import Tensor
 from balrl.agent import Agent
 from balrl.config import FinetuneConfig, WarmupConfig
 from balrl.rollout import Step
-from balrl.run.family import Arm, arms_of, balance_of
+from balrl.run.family import Arm, arms_of, balance_of, play
 from balrl.run.selection import ended_episodes
 
 FORGETTING = 0.98
@@ -88,9 +88,7 @@ class MemberBandit:
     def explore(self, observations: Tensor, worlds: Tensor | None = None) -> Tensor:
         """Return the exploring actions ``[B, action_dim]`` of the members drawn for some worlds ``[B]``; None: all."""
         kept, shift = (x if worlds is None else x[worlds] for x in (self._kept, self._shift))
-        with torch.no_grad():
-            coefficients = balance_of(self.agent).member(self.agent.normalizer(observations), kept, shift)
-        return self.agent.explore(observations, coefficients)
+        return play(self.agent, observations, kept, shift, explores=True)
 
     def saw(self, step: Step, worlds: set[int] | None = None) -> None:
         """Take note of a vector step, and draw the next episodes' members.

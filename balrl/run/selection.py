@@ -23,8 +23,8 @@ from balrl.run.halving import Halving
 class Selection:
     """Deals the warm-up's episodes to the members of an agent's family, and lets the best act from then on.
 
-    The policy is frozen meanwhile, and every arm plays its mode: what is compared is what is evaluated and served.
-    Which member is best its returns say, not the critics; see `Halving` for how, and for what the interval is worth.
+    The policy is frozen meanwhile. Which member is best its returns say, not the critics; see `Halving` for how, and
+    for what the interval is worth.
 
     Args:
         config: of the warm-up.
@@ -53,7 +53,7 @@ class Selection:
 
     def act(self, observations: Tensor) -> Tensor:
         """Return the actions ``[N, action_dim]`` of the members that play in each world."""
-        return play(self.agent, observations, self._kept, self._shift)
+        return play(self.agent, observations, self._kept, self._shift, self.config.arms_act == "explore")
 
     def saw(self, step: Step) -> None:
         """Take note of a vector step, and deal the next episodes."""

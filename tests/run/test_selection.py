@@ -51,13 +51,22 @@ def test_equal_members_leave_the_model_s_own_choice() -> None:
 
 
 def test_every_world_is_played_by_the_member_that_it_was_dealt() -> None:
-    agent, selection = make(worlds=4)
+    agent, selection = make(worlds=4, arms_act="mode")
     observations = torch.randn(4, 3)
     assert [arm for arm, _ in selection.halving.playing] == [0, 1, 2, 3]
     found = selection.act(observations)
     for row, balance in enumerate((None, 1.0, 2.0, 4.0)):
         expected = agent.act(observations[row : row + 1], deterministic=True, balance=balance)
         torch.testing.assert_close(found[row : row + 1], expected)
+
+
+def test_members_explore_where_nothing_else_is_asked_for() -> None:
+    agent, selection = make(worlds=4)
+    observations = torch.randn(4, 3)
+    assert not torch.equal(selection.act(observations), selection.act(observations))
+    agent.policy.log_std.data.fill_(-5.0)
+    near = agent.act(observations[3:], deterministic=True, balance=4.0)
+    torch.testing.assert_close(selection.act(observations)[3:], near, atol=0.06, rtol=0)
 
 
 def test_it_goes_on_from_its_state() -> None:
