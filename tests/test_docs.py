@@ -207,6 +207,8 @@ def test_every_command_runs(
             words += ["--steps", "4"]
         if words[:2] == ["reward", "study"]:
             words = ["reward", "study", "study.yaml", "--out", "runs/study"]
+        if words[0] == "family":
+            words += ["--offline-updates", "5"]
         if words[:2] == ["reward", "train"]:
             words += ["--epochs", "2", "--hidden", "8"]
         written = [words[i + 1] for i, word in enumerate(words) if word == "--out"]
