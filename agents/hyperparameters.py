@@ -21,6 +21,17 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
+class AnchoredConfig(AgentConfig):
+    """An agent whose policy can be held near the one that fine-tuning begins with."""
+
+    anchor: float = Field(
+        0.0, ge=0, description="weight of the KL to the pre-trained policy in fine-tuning, per nat; it decays to 0"
+    )
+    anchor_updates: int | None = Field(
+        None, ge=1, description="over which it decays, linearly; default: the whole of fine-tuning"
+    )
+
+
 class FixedBalance(Config):
     """One coefficient for every state: what every offline method has by default."""
 
@@ -88,7 +99,7 @@ class BCConfig(AgentConfig):
     dropout: float = Field(0.0, ge=0, lt=1, description="of the policy's hidden layers, in training")
 
 
-class IQLConfig(AgentConfig):
+class IQLConfig(AnchoredConfig):
     """Implicit Q-learning."""
 
     name: Literal["iql"] = "iql"
@@ -115,7 +126,7 @@ class IQLConfig(AgentConfig):
     log_std_range: Range = Field((-5.0, 2.0), description="of the policy's log standard deviation")
 
 
-class TD3BCConfig(AgentConfig):
+class TD3BCConfig(AnchoredConfig):
     """TD3+BC."""
 
     name: Literal["td3bc"] = "td3bc"
@@ -149,7 +160,7 @@ class ReBRACConfig(TD3BCConfig):
     critic_learning_rate: Rate = Field(1e-3, description="for the critics")
 
 
-class AWACConfig(AgentConfig):
+class AWACConfig(AnchoredConfig):
     """Advantage-weighted actor-critic."""
 
     name: Literal["awac"] = "awac"
@@ -166,7 +177,7 @@ class AWACConfig(AgentConfig):
     log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
-class SoftActorCriticConfig(AgentConfig):
+class SoftActorCriticConfig(AnchoredConfig):
     """What soft actor-critic and everything built on it share."""
 
     balance: BalanceConfig = Field(FixedBalance(1.0), description="weight of Q in the policy loss")

@@ -33,7 +33,7 @@ from balrl.frozen_policy import FrozenPolicy, acting_inputs
 from balrl.networks import Normalizer, QEnsemble, polyak_update
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
-from balrl.policies import Policy, StochasticPolicy
+from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
@@ -131,6 +131,9 @@ class Agent(OptimizedModule, ABC):
         self.register_buffer("clock", torch.zeros((), dtype=torch.int64, device=self.device))
         with torch.device(self.device):
             self._build(self.config)
+        self.anchor_policy: Policy | None = None
+        if self.anchor:
+            self.anchor_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.averaged_policy: Policy | None = None
         if self.config.policy_average is not None:
             self.averaged_policy = copy.deepcopy(self.policy).requires_grad_(False)
@@ -145,6 +148,11 @@ class Agent(OptimizedModule, ABC):
     def is_family(self) -> bool:
         """Whether the policy is a family, with a member for every balance."""
         return self.balance is not None and self.balance.is_family
+
+    @property
+    def anchor(self) -> float:
+        """Weight of the KL to the pre-trained policy as fine-tuning begins; 0 for an agent that has none."""
+        return float(getattr(self.config, "anchor", 0.0))
 
     @property
     def acting_policy(self) -> Policy:
@@ -181,6 +189,8 @@ class Agent(OptimizedModule, ABC):
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
         self.phase, self.phase_updates, self.phase_length = phase, 0, length
         self.clock.zero_()
+        if self.anchor_policy is not None:
+            self.anchor_policy.load_state_dict(self.policy.state_dict())
 
     def fields_in(self, phase: Phase) -> tuple[str, ...]:
         """Return the optional fields of `Batch` that updates in a phase need."""
@@ -236,6 +246,25 @@ class Agent(OptimizedModule, ABC):
         """Count an update, for the host in `phase_updates` and for tensors in `clock`."""
         self.phase_updates += 1
         self.clock.add_(1)
+
+    def anchored(self, loss: Tensor, inputs: Tensor) -> Tensor:
+        """Return a policy loss ``[]`` with what holds the policy near the pre-trained one in fine-tuning.
+
+        ``w · max(0, 1 − t/T) · E[ KL(π ‖ π_0) ]``, of the normal distributions before a tanh; half the squared distance
+        of the actions for a deterministic policy. t counts fine-tuning's updates, T is `anchor_updates`.
+
+        Args:
+            inputs: of the policy ``[B, ·]``.
+        """
+        if self.anchor_policy is None or self.phase == "offline":
+            return loss
+        length = self.config.anchor_updates or self.phase_length  # type: ignore[attr-defined]
+        left = 1.0 if length is None else (1 - (self.clock - 1).to(loss.dtype) / length).clamp(min=0)
+        now, before = self.policy(inputs), self.anchor_policy(inputs)
+        is_mode = isinstance(now, Tensor)
+        distance = 0.5 * (now - before).square().sum(-1) if is_mode else normal_kl(*now, *before)
+        weight: float = self.config.anchor  # type: ignore[attr-defined]
+        return loss + weight * left * distance.mean()
 
     def start_average(self) -> None:
         """Begin the average of the policy's weights anew, at the policy as it is."""

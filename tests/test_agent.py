@@ -203,3 +203,39 @@ def test_the_average_of_the_policy_s_weights_acts() -> None:
     assert not torch.equal(agent.policy.mode(observations), expected)
     agent.start_average()
     assert torch.equal(agent.act(observations, deterministic=True), agent.policy.mode(observations))
+
+
+def test_an_anchor_holds_the_policy_near_the_pre_trained_one_and_lets_go() -> None:
+    agent = SAC(*SPACES, SACConfig(hidden=(8,), anchor=2.0, anchor_updates=4)).double()
+    batch = random_batch(16, dtype=torch.float64)
+    agent.update(batch)
+    inputs, nothing = batch.observations, torch.zeros((), dtype=torch.float64)
+    assert agent.anchored(nothing, inputs) is nothing  # not in pre-training
+    agent.set_phase("online", 100)
+    found = []
+    for _ in range(6):
+        agent.update(batch)
+        mean, log_std = agent.policy(inputs)
+        assert agent.anchor_policy is not None
+        to_mean, to_log_std = agent.anchor_policy(inputs)
+        kl = torch.distributions.kl_divergence(
+            torch.distributions.Normal(mean, log_std.exp()), torch.distributions.Normal(to_mean, to_log_std.exp())
+        )
+        left = max(0.0, 1 - (int(agent.clock) - 1) / 4)
+        found.append(agent.anchored(nothing, inputs).item())
+        assert found[-1] == pytest.approx(2 * left * kl.sum(-1).mean().item(), rel=1e-9)
+    assert found[2] > 0
+    assert found[-1] == 0
+
+
+@pytest.mark.parametrize("anchor", [0.0, 1e3])
+def test_a_heavy_anchor_keeps_the_policy_where_it_was(anchor: float) -> None:
+    torch.manual_seed(0)
+    agent = SAC(*SPACES, SACConfig(hidden=(8,), anchor=anchor, policy_learning_rate=1e-2))
+    agent.set_phase("online")
+    observations = torch.randn(64, 3)
+    before = agent.act(observations, deterministic=True)
+    for _ in range(60):
+        agent.update(random_batch(64))
+    moved = (agent.act(observations, deterministic=True) - before).abs().mean().item()
+    assert (moved < 0.1) == (anchor > 0)

@@ -67,6 +67,9 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "famo2o-rebrac": (ReBRAC, ReBRACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
     "awac": (AWAC, AWACConfig(hidden=(8, 8))),
     "famo2o-awac": (AWAC, AWACConfig(hidden=(8, 8), balance=FAMILY, dropout=0.1)),
+    "sac-anchored": (SAC, SACConfig(hidden=(8, 8), anchor=0.5)),
+    "famo2o-iql-anchored": (IQL, IQLConfig(hidden=(8, 8), balance=FAMILY, anchor=0.5, anchor_updates=3)),
+    "rebrac-anchored": (ReBRAC, ReBRACConfig(hidden=(8, 8), anchor=0.5)),
     "sac-averaged": (SAC, SACConfig(hidden=(8, 8), policy_average=0.9)),
     "ppo": (PPO, PPOConfig(hidden=(8, 8))),
     "ppo-tanh": (PPO, PPOConfig(hidden=(8, 8), policy="tanh-gaussian", max_gradient_norm=None)),
@@ -170,6 +173,7 @@ def test_what_a_checkpoint_carries_over_is_everything_that_learns(make: Make) ->
         *names,
         "reference_policy",
         "averaged_policy",
+        "anchor_policy",
     }
     for piece in agent.carried:
         held = getattr(agent, piece.name, None)
