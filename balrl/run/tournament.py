@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,12 +24,14 @@ class Contender:
         id: never given twice; the first champion is 0.
         born: environment steps of fine-tuning when it was frozen.
         looks: how often it was compared with the champion.
-        episodes: that it has finished: when each began, in vector steps, and its value.
+        dealt: episodes that it was given.
+        episodes: that it has finished: the number of each, in the order in which they were dealt, and its value.
     """
 
     id: int
     born: int
     looks: int = 0
+    dealt: int = 0
     episodes: list[tuple[int, float]] = field(default_factory=list)
 
 
@@ -39,8 +41,8 @@ class Tournament:
 
     - The learner plays its share of the environment steps. Of the frozen policies the one with the fewest episodes
       plays, the champion counting double; without a challenger all the rest is the champion's.
-    - An episode counts once it began so long ago that any episode would have ended (as long as the longest so far):
-      nobody is favoured because bad episodes are short, or good ones.
+    - Episodes count in the order in which they were dealt: none before those that were dealt earlier to the same player
+      have ended. Nobody is favoured because bad episodes are short, or good ones.
     - The learner's present policy becomes a challenger when its last episodes are at least as good as the champion's,
       some time has passed since the last, and there is a place; of those that have played enough the least probable
       makes room.
@@ -58,12 +60,11 @@ class Tournament:
     worlds: int
     champion: Contender = field(default_factory=lambda: Contender(0, 0))
     challengers: list[Contender] = field(default_factory=list)
-    learner: list[tuple[int, float]] = field(default_factory=list)
+    learner: Contender = field(default_factory=lambda: Contender(LEARNER, 0))
     playing: list[int] = field(default_factory=list)
-    began: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     taken: int = 0
-    clock: int = 0
     longest: int = 0
     entered: int = 0
     last_entry: int = 0
@@ -72,7 +73,7 @@ class Tournament:
 
     def begin(self, fresh: bool) -> None:
         """Deal the first episodes, or, where worlds are in the middle of one, wait for their ends."""
-        self.playing, self.began = [NOBODY] * self.worlds, [0] * self.worlds
+        self.playing, self.numbers = [NOBODY] * self.worlds, [0] * self.worlds
         if fresh:
             for world in range(self.worlds):
                 self._deal(world)
@@ -86,12 +87,11 @@ class Tournament:
                 nothing.
         """
         self.taken += made
-        self.clock += 1
         for who in self.playing:
             self.steps[self._kind(who)] += made / self.worlds
         for world, found in ended.items():
             if found is not None:
-                self._note(self.playing[world], self.began[world], float(found[0]))
+                self._note(self.playing[world], self.numbers[world], float(found[0]))
                 self.longest = max(self.longest, int(found[1]))
             self.playing[world] = NOBODY
         if ended:
@@ -126,11 +126,13 @@ class Tournament:
     @property
     def last_of_learner(self) -> list[float]:
         """Values of the learner's last episodes that count."""
-        return self._counting(self.learner)[-self.config.window :]
+        return self.values(self.learner)[-self.config.window :]
 
     def values(self, contender: Contender) -> list[float]:
-        """Return the values of a contender's own episodes that count."""
-        return self._counting(contender.episodes)
+        """Return the values of a contender's own episodes that count, in the order in which they were dealt."""
+        running = [n for n, who in zip(self.numbers, self.playing, strict=True) if who == contender.id]
+        first = min(running, default=contender.dealt)
+        return [value for number, value in sorted(contender.episodes) if number < first]
 
     def probability(self, challenger: Contender) -> float:
         """Return the probability that a challenger's mean is above the champion's."""
@@ -161,19 +163,17 @@ class Tournament:
         """Undo `state`."""
         for key, value in state.items():
             setattr(self, key, value)
-        self.learner = _episodes(state["learner"])
-        self.champion, *self.challengers = (
-            Contender(one["id"], one["born"], one["looks"], _episodes(one["episodes"]))
-            for one in (state["champion"], *state["challengers"])
+        self.learner, self.champion, *self.challengers = (
+            Contender(**{**one, "episodes": [(int(number), float(value)) for number, value in one["episodes"]]})
+            for one in (state["learner"], state["champion"], *state["challengers"])
         )
 
-    def _note(self, who: int, began: int, value: float) -> None:
-        if who == LEARNER:
-            kept = max(self.config.window, self.worlds) + self.worlds  # those that end later may have begun earlier
-            self.learner = [*self.learner, (began, value)][-kept:]
-        for contender in (self.champion, *self.challengers):
+    def _note(self, who: int, number: int, value: float) -> None:
+        for contender in (self.learner, self.champion, *self.challengers):
             if contender.id == who:
-                contender.episodes.append((began, value))
+                contender.episodes.append((number, value))
+        kept = self.config.window + 2 * self.worlds  # some that were dealt earlier have yet to end
+        self.learner.episodes = self.learner.episodes[-kept:]
 
     def _judge(self) -> None:
         own, enough = self.values(self.champion), self.config.min_episodes
@@ -208,30 +208,25 @@ class Tournament:
         return [c for c in self.challengers if len(self.values(c)) >= self.config.min_episodes]
 
     def _deal(self, world: int) -> None:
-        self.playing[world], self.began[world] = self._next(), self.clock
+        chosen = self._next()
+        self.playing[world], self.numbers[world] = chosen.id, chosen.dealt
+        chosen.dealt += 1
 
-    def _next(self) -> int:
+    def _next(self) -> Contender:
         """Return who is to play. What has been dealt counts as played, or worlds dealt at once would get the same."""
         length = self.longest or 1
         learning = self.steps["learner"] + length * self.playing.count(LEARNER)
         everything = sum(self.steps.values()) + length * sum(who != NOBODY for who in self.playing)
         if learning <= self.config.learner_share * everything:
-            return LEARNER
-        return min((self.champion, *self.challengers), key=lambda c: (self._played(c), c.id)).id
+            return self.learner
+        return min((self.champion, *self.challengers), key=lambda c: (self._played(c), c.id))
 
     def _played(self, contender: Contender) -> float:
         """Return a contender's episodes, the champion's counted double."""
         count = len(contender.episodes) + self.playing.count(contender.id)
         return 2.0 * count if contender is self.champion else float(count)
 
-    def _counting(self, episodes: Sequence[tuple[int, float]]) -> list[float]:
-        return [value for began, value in episodes if began + self.longest <= self.clock]
-
     def _kind(self, who: int) -> str:
         if who == self.champion.id:
             return "champion"
         return "learner" if who in (LEARNER, NOBODY) else "challengers"
-
-
-def _episodes(pairs: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
-    return [(int(began), float(value)) for began, value in pairs]

@@ -92,6 +92,6 @@ def test_what_is_saved_goes_on() -> None:
 def test_success_counts_where_it_is_asked_for_and_reported() -> None:
     _, champions = make(worlds=1, by="success")
     champions.saw(step([True], [-100.0], [True]))
-    assert champions.tournament.learner[-1][1] == 1.0
+    assert champions.tournament.learner.episodes[-1][1] == 1.0
     with pytest.raises(UserError, match=r"champion\.by is success, the task reports none"):
         champions.saw(step([True], [1.0]))

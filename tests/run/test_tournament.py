@@ -70,7 +70,7 @@ def test_episodes_that_began_before_it_are_nobody_s() -> None:
     t.advance(2, {0: (5.0, 3)})
     assert t.playing[1] == NOBODY
     assert t.playing[0] != NOBODY
-    assert not t.learner
+    assert not t.learner.episodes
     assert not t.champion.episodes
 
 
@@ -85,9 +85,9 @@ def test_the_confidence_is_shared_by_all_comparisons() -> None:
 def test_a_challenger_makes_room_and_the_old_champion_stays() -> None:
     t = Tournament(ChampionConfig(min_episodes=2, challengers=1), 1)
     t.begin(True)
-    t.champion.episodes = [(0, 0.0), (0, 0.1), (0, 0.2)]
+    t.champion.dealt, t.champion.episodes = 3, [(0, 0.0), (1, 0.1), (2, 0.2)]
     number = t.enter()
-    t.challengers[0].episodes = [(0, 9.0), (0, 9.1)]
+    t.challengers[0].dealt, t.challengers[0].episodes = 2, [(0, 9.0), (1, 9.1)]
     t.advance(1, {0: (9.0, 1)})
     assert t.champion.id == number
     assert [c.id for c in t.challengers] == [0]
@@ -98,8 +98,8 @@ def test_a_challenger_makes_room_and_the_old_champion_stays() -> None:
 def test_one_that_is_clearly_worse_is_dropped() -> None:
     t = Tournament(ChampionConfig(min_episodes=2), 1)
     t.begin(True)
-    t.champion.episodes = [(0, 5.0), (0, 5.1), (0, 5.2)]
-    t.challengers = [Contender(1, 0, 0, [(0, 0.0), (0, 0.1)]), Contender(2, 0)]
+    t.champion.dealt, t.champion.episodes = 3, [(0, 5.0), (1, 5.1), (2, 5.2)]
+    t.challengers = [Contender(1, 0, 0, 2, [(0, 0.0), (1, 0.1)]), Contender(2, 0)]
     t.advance(1, {0: None})
     assert [c.id for c in t.challengers] == [2]
 
@@ -108,3 +108,13 @@ def test_the_learner_plays_first() -> None:
     t = Tournament(ChampionConfig(), 4)
     t.begin(True)
     assert t.playing.count(LEARNER) == 2
+
+
+def test_an_episode_counts_when_those_dealt_before_it_have_ended() -> None:
+    t = Tournament(ChampionConfig(), 3)
+    t.begin(True)
+    t.playing, t.numbers, t.champion.dealt = [0, 0, 0], [0, 1, 2], 3
+    t.advance(3, {1: (7.0, 5)})  # the second: the first may yet be long and bad
+    assert t.values(t.champion) == []
+    t.advance(3, {0: (1.0, 40)})
+    assert t.values(t.champion)[:2] == [1.0, 7.0]
