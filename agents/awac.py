@@ -62,7 +62,8 @@ class AWAC(Agent):
             metrics |= self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
         advantages = self.advantages(observations, batch.actions, balance)
         loss = self.policy_loss(observations, batch.actions, advantages, balance)
-        descend(self.optimizers["policy"], self.anchored(loss, self.balance.condition(observations, balance)))
+        loss = self.anchored(loss, lambda: self.balance.condition(observations, balance))
+        descend(self.optimizers["policy"], loss)
         return metrics | {"policy/loss": loss.detach(), "policy/advantage": advantages.mean()}
 
     def update_critic(self, batch: Batch) -> Metrics:

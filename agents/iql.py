@@ -86,8 +86,8 @@ class IQL(Agent):
             self.clock - 1,
             self.phase_length if cosine else None,
         )
-        inputs = self.balance.condition(observations, balance)
-        descend(self.optimizers["policy"], self.anchored(policy_loss, inputs))
+        policy_loss = self.anchored(policy_loss, lambda: self.balance.condition(observations, balance))
+        descend(self.optimizers["policy"], policy_loss)
         metrics |= {"policy/loss": policy_loss.detach(), "policy/advantage": advantages.mean()}
 
         return metrics | self._step_critic(batch)

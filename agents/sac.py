@@ -111,7 +111,8 @@ class SAC(Agent):
                 observations, lambda b: self.improvement(observations, b), self.stream
             )
         loss, log_prob = self.policy_loss(observations, balance)
-        descend(self.optimizers["policy"], self.anchored(loss, self.balance.condition(observations, balance)))
+        loss = self.anchored(loss, lambda: self.balance.condition(observations, balance))
+        descend(self.optimizers["policy"], loss)
         descend(self.optimizers["temperature"], self.temperature_loss(log_prob))
         return {
             "policy/loss": loss.detach(),

@@ -83,7 +83,8 @@ class TD3BC(Agent):
         if self.phase_updates % (self.config.policy_every * self.balance.every) == 0:
             metrics = self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
         loss, error = self.policy_loss(observations, batch.actions, balance)
-        descend(self.optimizers["policy"], self.anchored(loss, self.balance.condition(observations, balance)))
+        loss = self.anchored(loss, lambda: self.balance.condition(observations, balance))
+        descend(self.optimizers["policy"], loss)
         polyak_update(self.target_critic, self.critic, self.config.polyak)
         polyak_update(self.target_policy, self.policy, self.config.polyak)
         return metrics | {"policy/loss": loss.detach(), "policy/error": error}

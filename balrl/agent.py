@@ -247,20 +247,21 @@ class Agent(OptimizedModule, ABC):
         self.phase_updates += 1
         self.clock.add_(1)
 
-    def anchored(self, loss: Tensor, inputs: Tensor) -> Tensor:
+    def anchored(self, loss: Tensor, inputs: Callable[[], Tensor]) -> Tensor:
         """Return a policy loss ``[]`` with what holds the policy near the pre-trained one in fine-tuning.
 
         ``w · max(0, 1 − t/T) · E[ KL(π ‖ π_0) ]``, of the normal distributions before a tanh; half the squared distance
         of the actions for a deterministic policy. t counts fine-tuning's updates, T is `anchor_updates`.
 
         Args:
-            inputs: of the policy ``[B, ·]``.
+            inputs: returns those of the policy ``[B, ·]``.
         """
         if self.anchor_policy is None or self.phase == "offline":
             return loss
         length = self.config.anchor_updates or self.phase_length  # type: ignore[attr-defined]
         left = 1.0 if length is None else (1 - (self.clock - 1).to(loss.dtype) / length).clamp(min=0)
-        now, before = self.policy(inputs), self.anchor_policy(inputs)
+        seen = inputs()
+        now, before = self.policy(seen), self.anchor_policy(seen)
         is_mode = isinstance(now, Tensor)
         distance = 0.5 * (now - before).square().sum(-1) if is_mode else normal_kl(*now, *before)
         weight: float = self.config.anchor  # type: ignore[attr-defined]

@@ -210,7 +210,7 @@ def test_an_anchor_holds_the_policy_near_the_pre_trained_one_and_lets_go() -> No
     batch = random_batch(16, dtype=torch.float64)
     agent.update(batch)
     inputs, nothing = batch.observations, torch.zeros((), dtype=torch.float64)
-    assert agent.anchored(nothing, inputs) is nothing  # not in pre-training
+    assert agent.anchored(nothing, lambda: inputs) is nothing  # not in pre-training
     agent.set_phase("online", 100)
     found = []
     for _ in range(6):
@@ -222,7 +222,7 @@ def test_an_anchor_holds_the_policy_near_the_pre_trained_one_and_lets_go() -> No
             torch.distributions.Normal(mean, log_std.exp()), torch.distributions.Normal(to_mean, to_log_std.exp())
         )
         left = max(0.0, 1 - (int(agent.clock) - 1) / 4)
-        found.append(agent.anchored(nothing, inputs).item())
+        found.append(agent.anchored(nothing, lambda: inputs).item())
         assert found[-1] == pytest.approx(2 * left * kl.sum(-1).mean().item(), rel=1e-9)
     assert found[2] > 0
     assert found[-1] == 0

@@ -99,7 +99,7 @@ class Halving:
 
     def counted(self, arm: int) -> list[float]:
         """Return the values of an arm's episodes that count, in the order of their cycles."""
-        return [self.values[arm][cycle] for cycle in self._counting_cycles() if cycle in self.values[arm]]
+        return self._values_in(arm, self._counting_cycles())
 
     def probability(self, arm: int) -> float:
         """Return the probability that an arm's mean is above the prior's."""
@@ -107,8 +107,7 @@ class Halving:
 
     def mean(self, arm: int) -> float:
         """Return the mean of an arm's counted episodes; −∞ without any."""
-        values = self.counted(arm)
-        return float(np.mean(values)) if values else -math.inf
+        return _mean(self.counted(arm))
 
     def state(self) -> dict[str, Any]:
         """Return everything, as plain JSON types."""
@@ -166,7 +165,16 @@ class Halving:
 
     def _order(self, arms: Sequence[int], protected: bool = False) -> list[int]:
         """Return arms, the best mean first and the lower number in a tie; the prior first where it is protected."""
-        return sorted(arms, key=lambda arm: (not (protected and arm == 0), -self.mean(arm), arm))
+        cycles = self._counting_cycles()
+        means = {arm: _mean(self._values_in(arm, cycles)) for arm in arms}
+        return sorted(arms, key=lambda arm: (not (protected and arm == 0), -means[arm], arm))
+
+    def _values_in(self, arm: int, cycles: Sequence[int]) -> list[float]:
+        return [self.values[arm][cycle] for cycle in cycles if cycle in self.values[arm]]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else -math.inf
 
 
 def probability_above(values: Sequence[float], others: Sequence[float]) -> float:
