@@ -19,6 +19,8 @@ from balrl.replay import ReplayBuffer
 
 AHEAD = 8
 """Updates that rows are read for in advance."""
+LONGEST_TURN = 10
+"""Updates after which what they draw must repeat to be foreseen."""
 
 
 def mapped_storage(rows: int, width: int, folder: Path) -> Tensor:
@@ -42,8 +44,9 @@ def mapped_storage(rows: int, width: int, folder: Path) -> Tensor:
 class Prefetcher:
     """Reads the rows that coming updates will draw, in a thread, so that they do not wait for the disk.
 
-    Random numbers are a function of seed and position, and updates of one kind draw equally many: what the next ones
-    will draw is known. A wrong guess (at a change of phase, say) costs a little reading and changes nothing.
+    Random numbers are a function of seed and position, and updates draw equally many, or in turns (a policy's step with
+    every second one): what the next ones will draw is known. A wrong guess (at a change of phase, say) costs a little
+    reading and changes nothing.
 
     Args:
         replay: mapped.
@@ -53,6 +56,8 @@ class Prefetcher:
     def __init__(self, replay: ReplayBuffer, stream: RandomStream) -> None:
         self.replay, self.stream = replay, stream
         self._last, self._asked = 0, 0
+        self._steps: list[int] = []
+        self._length = 0
         self._wanted: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -67,14 +72,26 @@ class Prefetcher:
         position = int(self.stream.position)
         step = position - self._last
         if step <= 0:
-            self._asked = position  # the first update, or another sequence
-        for ahead in range(1, AHEAD + 1) if step > 0 else ():
-            begin = position + ahead * step
+            self._asked, self._steps = position, []  # the first update, or another sequence
+        else:
+            self._steps = [*self._steps, step][-2 * LONGEST_TURN :]
+        begin, turn = position, self._turn()
+        if len(turn) != self._length:
+            self._asked, self._length = position, len(turn)  # what was asked for was guessed otherwise
+        for ahead in range(AHEAD if turn else 0):
+            begin += turn[ahead % len(turn)]
             if begin > self._asked:
                 self._asked = begin
                 for offset in offsets:
                     self._wanted.put((begin + offset, rows))
         self._last = position
+
+    def _turn(self) -> list[int]:
+        """Return how much the next updates draw, one after another: the shortest turn that all the last ones fit."""
+        steps = self._steps
+        lengths = range(1, len(steps) // 2 + 1)
+        fits = (n for n in lengths if steps[n:] == steps[:-n])
+        return steps[-next(fits, 1) :]
 
     def close(self) -> None:
         """End the thread."""

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from study_jobs import parse_options
+from scipy.stats import spearmanr
+from study_jobs import cell, parse_options, write_between_marks
 
 import balrl
 from balrl.batch import Batch
@@ -119,6 +120,44 @@ def kept() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
+def report() -> None:
+    """Write the tables of everything that is kept."""
+    records = kept()
+    lines = [
+        "| data | variant | seeds | best, newest weights | last | last / best | best, averaged | last | last / best |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for task, variant in dict.fromkeys((r["task"], r["variant"]) for r in sorted(records, key=lambda r: r["task"])):
+        rows = [r["records"] for r in records if (r["task"], r["variant"]) == (task, variant)]
+        cells = []
+        for weights in ("newest", "averaged"):
+            best, last = ([pick(x[weights] for x in row) for row in rows] for pick in (max, lambda x: list(x)[-1]))
+            shares = [100 * one / other for one, other in zip(last, best, strict=True)]
+            cells += [cell(best), cell(last), f"{cell(shares)} %"]
+        lines.append(f"| {task} | {variant} | {len(rows)} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| signal | rank correlation with the return | return where it is best, of the best |",
+        "| --- | --- | --- |",
+    ]
+    for signal in SIGNALS:
+        sign = -1 if signal in SMALLER else 1
+        found, reached = [], []
+        for row in (r["records"] for r in records):
+            values, returns = [sign * x[signal] for x in row], [x["newest"] for x in row]
+            found.append(float(spearmanr(values, returns).statistic))
+            reached.append(100 * returns[int(np.argmax(values))] / max(returns))
+        lines.append(f"| {signal} | {np.mean(found):+.2f} | {cell(reached)} % |")
+    last = [100 * r["records"][-1]["newest"] / max(x["newest"] for x in r["records"]) for r in records]
+    lines.append(f"| (the last one) | | {cell(last)} % |")
+    hours = sum(r["seconds"] for r in records) / 3600
+    lines += [
+        "",
+        f"{len(records)} runs, {hours:.1f} core-hours; commits {', '.join(sorted({r['commit'] for r in records}))}.",
+    ]
+    write_between_marks(RESULTS.parents[1] / "balances.md", lines, "robust")
+
+
 def main() -> None:
     options = parse_options(__doc__, "runs/robust", ["runs"], "directory with the three mixed files")
     protocol = yaml.safe_load((HERE / "study_robust.yaml").read_text())
@@ -133,6 +172,7 @@ def main() -> None:
             with RESULTS.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             print(record["variant"], record["task"], record["seed"], f"{record['seconds']:.0f} s", flush=True)
+    report()
 
 
 if __name__ == "__main__":

@@ -57,20 +57,20 @@ def test_files_are_mapped_where_they_can_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_what_coming_updates_draw_is_known(name: str) -> None:
-    """From the third update of a kind on, every row was asked for before, by some update of the eight before it."""
+    """Once what updates draw in turns has come twice, every row was asked for before, by one of the eight before it."""
     agent = build(name)
     buffer = filled(agent)
     prefetcher = Prefetcher(buffer, agent.stream)
     prefetcher.close()  # what it was asked for stays in its queue
-    every = agent.balance.every if agent.balance else 1
+    turn = (agent.balance.every if agent.balance else 1) * getattr(agent.config, "policy_every", 1)
     known: set[tuple[int, ...]] = set()
-    for update in range(6):
+    for update in range(4 * turn + 2):
         prefetcher.expect(16)
         while not prefetcher._wanted.empty():
             known.add(tuple(prefetcher.rows_at(*prefetcher._wanted.get()).tolist()))
         position = int(agent.stream.position)
         agent.update(buffer.sample(16, 1, agent.stream))
-        if update >= 2 and every == 1:
+        if update > 2 * turn:
             assert tuple(prefetcher.rows_at(position, 16).tolist()) in known
     assert len(known) >= AHEAD
 

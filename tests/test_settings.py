@@ -44,7 +44,7 @@ def test_changing_a_kind_drops_the_old_kind_s_settings() -> None:
         ({"agent.expectile": "1.5"}, "agent.expectile = 1.5: expected it to be less than 1"),
         ({"agent.expectile": "high"}, "agent.expectile = 'high'"),
         ({"agent.balance.coefficient": "-1"}, "agent.balance.coefficient = -1"),
-        ({"agent.name": "iqll"}, "expected tags: 'bc', 'iql', 'sac'"),
+        ({"agent.name": "iqll"}, "expected tags: 'bc', 'iql', 'td3bc'"),
         ({"agent.balance.minimum": "2"}, "'agent.balance.minimum' is no setting of iql, fixed"),
         ({"agent.hidden": "[0]"}, "agent.hidden"),
         ({"agent.log_std_range": "[2, -5]"}, "the lower bound 2 is not below the upper bound -5"),
