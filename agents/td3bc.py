@@ -64,13 +64,19 @@ class TD3BC(Agent):
         return self.phase, self.phase_length, self.phase_updates % (self.config.policy_every * self.balance.every)
 
     def _update(self, batch: Batch) -> Metrics:
-        metrics = self.update_critic(batch)
+        metrics = self._step_critic(batch)
         if self.phase_updates % self.config.policy_every == 0:
             metrics |= self.update_policy(batch)
         return metrics
 
     def update_critic(self, batch: Batch) -> Metrics:
-        """Take one step of the critics; their targets move with the policy."""
+        """Take one step of the critics and move the target critics towards them, the policies frozen."""
+        metrics = self._step_critic(batch)
+        polyak_update(self.target_critic, self.critic, self.config.polyak)
+        return metrics
+
+    def _step_critic(self, batch: Batch) -> Metrics:
+        """Take one step of the critics; in an update their targets move with the policy."""
         loss, q = self.critic_loss(batch)
         descend(self.optimizers["critic"], loss)
         return {"critic/loss": loss.detach(), "critic/q": q.mean()}

@@ -156,3 +156,14 @@ def test_exploration_adds_noise_inside_the_bounds() -> None:
     inside = explored.abs() < 1
     assert (explored - mode)[inside].std().item() == pytest.approx(0.4, rel=0.15)
     assert explored.abs().max() == 1
+
+
+def test_critics_alone_move_their_targets() -> None:
+    agent, b = make(polyak=0.1), batch64()
+    before = [p.detach().clone() for p in agent.target_critic.parameters()]
+    policies = [p.detach().clone() for p in (*agent.policy.parameters(), *agent.target_policy.parameters())]
+    agent.update_critic(b)
+    for target, old, new in zip(agent.target_critic.parameters(), before, agent.critic.parameters(), strict=True):
+        torch.testing.assert_close(target, old + 0.1 * (new - old), rtol=1e-12, atol=1e-12)
+    after = (*agent.policy.parameters(), *agent.target_policy.parameters())
+    assert all(torch.equal(x, y) for x, y in zip(policies, after, strict=True))
