@@ -103,14 +103,6 @@ class AWAC(Agent):
         inputs = self.balance.condition(observations, balance)
         return -(weights * self.policy.log_prob(inputs, actions, dropout=self.stream)).mean()
 
-    @torch.no_grad()
-    def td_target(self, batch: Batch) -> Tensor:
-        """Return ``r + γ (1 − d) min_j Q_target,j(s', mode of π(·|s'))`` ``[B]``."""
-        observations = self.normalizer(batch.next_observations)
-        actions = self.act(batch.next_observations, deterministic=True)
-        value = self.target_critic(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
-        return batch.rewards + self.config.discount * value
-
     def _sample(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return actions ``[B, action_dim]`` of the policy under balances ``[B]``, clipped to the bounds."""
         actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)

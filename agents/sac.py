@@ -157,14 +157,6 @@ class SAC(Agent):
         """Return the temperature's loss ``[]`` for log-probabilities ``[B]``."""
         return -(self.log_temperature * (log_prob + self.target_entropy)).mean()
 
-    @torch.no_grad()
-    def td_target(self, batch: Batch) -> Tensor:
-        """Return ``r + γ (1 − d) min_j Q_target,j(s', mode of π(·|s'))`` ``[B]``."""
-        observations = self.normalizer(batch.next_observations)
-        actions = self.act(batch.next_observations, deterministic=True)
-        value = self.target_critic(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
-        return batch.rewards + self.config.discount * value
-
     def _sample(self, inputs: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
         """Return actions in [-1, 1] and log-probabilities; a policy that is not squashed keeps the unclipped ones."""
         actions, log_prob = self.policy.sample(inputs, self.stream, count)

@@ -126,14 +126,6 @@ class TD3BC(Agent):
         return loss.mean(), squares.detach().mean()
 
     @torch.no_grad()
-    def td_target(self, batch: Batch) -> Tensor:
-        """Return ``r + γ (1 − d) min_j Q_target,j(s', π(s'))`` ``[B]``."""
-        observations = self.normalizer(batch.next_observations)
-        actions = self.act(batch.next_observations, deterministic=True)
-        value = self.target_critic(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
-        return batch.rewards + self.config.discount * value
-
-    @torch.no_grad()
     def explore(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
         actions = self.act(observations, balance=balance)
         noise = self.config.exploration_noise * self.stream.normal(*actions.shape, dtype=actions.dtype)

@@ -373,8 +373,18 @@ class Agent(OptimizedModule, ABC):
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor | None:
-        """Return the target ``[B]`` that Q is moved to, without its randomness; None without critics."""
-        return None
+        """Return the target ``[B]`` that Q is moved to, without its randomness; None without critics.
+
+        ``r + γ (1 − d) min_j Q_target,j(s', mode of π(·|s'))``, unless an agent's own target is another.
+        """
+        target: QEnsemble | None = getattr(self, "target_critic", None)
+        if target is None:
+            return None
+        observations = self.normalizer(batch.next_observations)
+        actions = self.act(batch.next_observations, deterministic=True)
+        value = target(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
+        following: Tensor = batch.rewards + self.discount * value
+        return following
 
     def _acting_inputs(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:
         """Return the policy's input for raw observations, under a balance ``[B]`` or the one that it picks to act."""
