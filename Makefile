@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-stand-in test-kernels check docs clean
+.PHONY: demo test test-slow test-stand-in test-kernels test-gpu check docs clean
 
 demo: .venv/ready
 	$(BIN)/balrl train --preset famo2o-iql/point-maze
@@ -17,6 +17,10 @@ test-slow: .venv/ready
 # The CUDA path, on two devices that are none; a process of its own, because they must be there before torch. Needs g++.
 test-stand-in: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.stand_in.plugin tests/stand_in
+
+# On a real GPU; skipped without one.
+test-gpu: .venv/ready
+	$(BIN)/python -m pytest tests/gpu tests/execution
 
 # How many kernels a compiled update is on a GPU; needs Triton, which is large and which nothing else here uses.
 TRITON := triton==3.9.0

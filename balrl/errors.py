@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,13 @@ class EnvironmentFault(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its name where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message; of one that says nothing, as assertions do, where it was."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    name = line.rstrip(": ")
+    if name.isidentifier() and name.endswith("Error") and error.__traceback__ is not None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{name} in {Path(where.filename).name}, line {where.lineno}"
+    return line
 
 
 def shorten(value: Any, length: int = 60) -> str:

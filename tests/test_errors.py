@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,5 +43,9 @@ def test_targets_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pa
 def test_what_is_long_is_cut() -> None:
     assert first_line(ValueError("\none\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+    for error in (AssertionError(), RuntimeError("AssertionError: ")):  # torch's compiler wraps those without a message
+        with pytest.raises(type(error)) as raised:
+            raise error
+        assert re.fullmatch(r"AssertionError in test_errors.py, line \d+", first_line(raised.value))
     assert shorten([1, 2]) == "[1, 2]"
     assert shorten("x" * 99, 10) == "'xxxxxxxx…"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from balrl.bench.updates import KINDS, Subject, per_second
 from balrl.config import Precision
 from balrl.errors import UserError, first_line
 from balrl.execution.precision import check_precision
-from balrl.execution.updates import EagerUpdates, GraphUpdates, Updates, choose_updates
+from balrl.execution.updates import BLOCK, EagerUpdates, GraphUpdates, Updates, choose_updates
 from balrl.run.registry import make_env
 
 Result = dict[str, Any]
@@ -96,7 +96,9 @@ def checks(device: torch.device, size: Size, folder: Path) -> Iterator[tuple[str
     yield f"{size.preset} for {size.minutes:g} minutes", partial(learn, device, size, folder)
 
 
-def run_checks(device: torch.device, size: Size, file: Path, say: Callable[[str], None]) -> dict[str, Result]:
+def run_checks(
+    device: torch.device, size: Size, file: Path, say: Callable[[str], None], only: Sequence[str] | None = None
+) -> dict[str, Result]:
     """Make the checks that a file does not have yet, adding each to it; return all.
 
     Args:
@@ -104,16 +106,22 @@ def run_checks(device: torch.device, size: Size, file: Path, say: Callable[[str]
         size: how much of everything.
         file: of the results.
         say: hears the name of each check as it begins.
+        only: checks whose name holds one of these; None: all.
 
     Raises:
-        UserError: when the file is of another device.
+        UserError: when the file is of another device, or no check is called so.
     """
     name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     about = {"device": name, "torch": torch.__version__}
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"about": about}
     if found["about"] != about:
         raise UserError(f"'{file}' is of {found['about']}, this is {about}: pass another --out")
-    for check, make in checks(device, size, file.parent):
+    every = dict(checks(device, size, file.parent))
+    wanted = {name: make for name, make in every.items() if not only or any(text in name for text in only)}
+    if not wanted:
+        names = "; ".join(every)
+        raise UserError(f"no check's name holds {' or '.join(repr(o) for o in only or ())}; there are: {names}")
+    for check, make in wanted.items():
         if check in found:
             continue
         say(check)
@@ -200,7 +208,7 @@ def update_rates(kind: str, device: torch.device, seconds: float) -> Result:
         ways[name] = Subject(kind, "on", device, precision)
     rates = {}
     for name, subject in ways.items():
-        per_second(subject.run, seconds / 2, device)
+        subject.run(1 + BLOCK)  # compiled and captured here, alone and as a block
         rates[name] = per_second(subject.run, seconds, device)
     return rates
 

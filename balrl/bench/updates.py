@@ -17,7 +17,7 @@ from balrl.batch import Batch
 from balrl.config import AgentConfig, Precision
 from balrl.execution.precision import products_in
 from balrl.execution.products import MACHINE, Shape
-from balrl.execution.updates import Updates, choose_updates
+from balrl.execution.updates import BLOCK, Updates, choose_updates
 from balrl.replay import ReplayBuffer
 from balrl.run.registry import make_agent
 
@@ -169,7 +169,7 @@ def bench_updates(
 
 
 def per_second(run: Callable[[int], None], seconds: float, device: torch.device | str = "cpu") -> float:
-    """Return how many times a second `run` does what it does."""
+    """Return how many times a second `run` does what it does, in chunks of up to a graph's block."""
     count, chunk = 0, 1
     _synchronize(device)
     start, elapsed = time.perf_counter(), 0.0
@@ -177,7 +177,7 @@ def per_second(run: Callable[[int], None], seconds: float, device: torch.device 
         run(chunk)
         count += chunk
         elapsed = max(time.perf_counter() - start, 1e-6)
-        chunk = max(1, min(100, int(count * seconds / (20 * elapsed))))
+        chunk = max(1, min(BLOCK, int(count * seconds / (20 * elapsed))))
     _synchronize(device)
     return count / (time.perf_counter() - start)
 

@@ -36,6 +36,8 @@ def add_bench_verbs(verbs: Any) -> None:
     gpu = bench.add_parser("gpu", help="whether a GPU does what the CPU does, and how fast; resumable")
     gpu.add_argument("--device", default="auto", help="cuda, cuda:1, …; on a CPU the checks are small")
     gpu.add_argument("--out", type=Path, default=Path("runs/gpu/results.json"), help="results; what it has is kept")
+    gpu.add_argument("--only", nargs="+", metavar="TEXT", help="only checks whose names hold one of these")
+    gpu.add_argument("--minutes", type=duration, help="of the run that learns; default: 5")
     gpu.add_argument("--page", type=Path, help="also write them as a page in Markdown")
     gpu.set_defaults(run=_gpu)
 
@@ -129,7 +131,10 @@ def _gpu(options: argparse.Namespace, _: list[str]) -> None:
             status.update(check)
             console.print(f"  {check}", style="dim")
 
-        found = run_checks(device, SMALL if device.type == "cpu" else WHOLE, options.out, say)
+        size = SMALL if device.type == "cpu" else WHOLE
+        if options.minutes:
+            size = size._replace(minutes=options.minutes)
+        found = run_checks(device, size, options.out, say, options.only)
     text = page(found)
     console.print(text, markup=False, soft_wrap=True)
     console.print(f"results: {options.out}")

@@ -14,8 +14,12 @@ from balrl.errors import first_line
 from balrl.execution.products import MACHINE, teach_the_compiler
 from balrl.execution.tracing import Traced, Update, trace
 
-INDUCTOR: Mapping[str, Mapping[str, Any]] = {"cpu": {"cpp_wrapper": True}, "cuda": {"split_reductions": False}}
-"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split."""
+INDUCTOR: Mapping[str, Mapping[str, Any]] = {
+    "cpu": {"cpp_wrapper": True},
+    "cuda": {"split_reductions": False, "shape_padding": False},
+}
+"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split; and products
+are not padded where a timing says so, which would make a resumed run differ by how busy the machine was."""
 
 
 class Updatable(Protocol):

@@ -64,6 +64,13 @@ def test_results_of_another_device_are_not_added_to(tmp_path: Path) -> None:
         run_checks(CPU, SMALL, tmp_path / "r.json", lambda _: None)
 
 
+def test_some_checks_can_be_asked_for(tmp_path: Path) -> None:
+    found = run_checks(CPU, SMALL, tmp_path / "r.json", lambda _: None, ["step of balrl/Pendulum"])
+    assert set(found) == {"about", "a step of balrl/Pendulum-v1 is the CPU's"}
+    with pytest.raises(UserError, match=r"holds 'hoper'; there are: updates of iql"):
+        run_checks(CPU, SMALL, tmp_path / "r.json", lambda _: None, ["hoper"])
+
+
 def test_updates_that_differ_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(EagerUpdates):
         def run(self, update, name, count=1):  # type: ignore[no-untyped-def]

@@ -106,7 +106,7 @@ def code_of(kind: str) -> str:
         raise _WrittenError
 
     # what would have to run on the device while compiling is left out
-    options = {"fx_graph_cache": False, "shape_padding": False, "joint_graph_constant_folding": False}
+    options = {"fx_graph_cache": False, "joint_graph_constant_folding": False}
     with (
         torch._inductor.config.patch(**INDUCTOR["cuda"], **options),
         mock.patch.object(GraphLowering, "codegen", stop_then),
