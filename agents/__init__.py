@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         PPOConfig as PPOConfig,
         ReBRACConfig as ReBRACConfig,
         SACConfig as SACConfig,
+        SelectiveBalance as SelectiveBalance,
         StateAdaptiveBalance as StateAdaptiveBalance,
         TD3BCConfig as TD3BCConfig,
     )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
 _HOME = {
     "Agent": "balrl.agent",
     "FixedBalance": "balrl.agents.hyperparameters",
+    "SelectiveBalance": "balrl.agents.hyperparameters",
     "StateAdaptiveBalance": "balrl.agents.hyperparameters",
     **{own.config.__name__: own.config.__module__ for own in OWN},
     **{name: module for module, _, name in (own.path.partition(":") for own in OWN)},

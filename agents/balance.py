@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from balrl.agent import Balance, Improvement, Metrics
-from balrl.agents.hyperparameters import FixedBalance, StateAdaptiveBalance
+from balrl.agent import Metrics
+from balrl.agents.hyperparameters import FixedBalance, SelectiveBalance, StateAdaptiveBalance
+from balrl.agents.selective_balance import SelectiveBalanceModule
+from balrl.balance import Balance, Improvement
 from balrl.conservative_objectives import conservative
 from balrl.networks import MLP, Linear, sinusoidal_embedding
 from balrl.optim import adam, descend
@@ -146,8 +148,10 @@ class StateAdaptiveBalanceModule(Balance):
         return (kept * u + shift).clamp(-1, 1)
 
 
-def make_balance(config: FixedBalance | StateAdaptiveBalance, observation_dim: int) -> Balance:
+def make_balance(config: FixedBalance | StateAdaptiveBalance | SelectiveBalance, observation_dim: int) -> Balance:
     """Build the runtime balance that a configuration describes."""
+    if isinstance(config, SelectiveBalance):
+        return SelectiveBalanceModule(config, observation_dim)
     if isinstance(config, StateAdaptiveBalance):
         return StateAdaptiveBalanceModule(config, observation_dim)
     return FixedBalanceModule(config)

@@ -24,7 +24,8 @@ class CalQL(CQL):
     config: CalQLConfig
 
     def fields_in(self, phase: Phase) -> tuple[str, ...]:
-        return ("mc_returns",) if phase == "offline" or self.config.conservative_online else ()
+        own = ("mc_returns",) if phase == "offline" or self.config.conservative_online else ()
+        return super().fields_in(phase) + own
 
     def calibrate(self, q: Tensor, batch: Batch) -> Tensor:
         if batch.mc_returns is None:

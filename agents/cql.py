@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from balrl.agent import Metrics
+from balrl.agent import Metrics, Phase
 from balrl.agents.hyperparameters import CQLConfig
 from balrl.agents.sac import SAC
 from balrl.batch import Batch
@@ -30,12 +31,16 @@ class CQL(SAC):
     - Applied to k random members only, the penalty is multiplied by members/k: the expected loss is the same.
     - The target can take the best of several sampled next actions.
     - With a target gap, α is learned: the term is ``α · (penalty − gap)`` and ``L_α = −α · (penalty − gap)``.
+    - A selective balance weights each state's penalty (arXiv 2505.19923); there α is 1.
     - In the online phase the penalty stays, or is dropped (`conservative_online`): what is left is soft actor-critic.
     """
 
     config_type = CQLConfig
     carried = (*SAC.carried, PENALTY_WEIGHT)
     config: CQLConfig
+
+    def fields_in(self, phase: Phase) -> tuple[str, ...]:
+        return ("trusted",) if self.config.balance.kind == "selective" and phase == "offline" else ()
 
     def _build(self, c: CQLConfig) -> None:  # type: ignore[override]
         super()._build(c)
@@ -54,6 +59,14 @@ class CQL(SAC):
         metrics = super().update_critic(batch)
         if self.is_conservative and self.config.target_gap is not None:
             descend(self.optimizers["alpha"], self.alpha_loss(metrics["critic/penalty"]))
+        return metrics
+
+    def update_policy(self, batch: Batch) -> Metrics:
+        metrics = super().update_policy(batch)
+        if self.phase == "offline":
+            observations = self.normalizer(batch.observations)
+            slack = partial(self.slack, observations, batch.actions)
+            metrics |= self.balance.adapt(observations, slack, batch.trusted, self.clock, self.phase_length)
         return metrics
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -92,7 +105,7 @@ class CQL(SAC):
         else:
             everything = torch.cat([q, data_q.unsqueeze(-2)], -2)
             pushed = temperature * (torch.logsumexp(everything / temperature, -2) - math.log(count + 1))
-        return (pushed - data_q).mean()
+        return self.balance.constraint(pushed - data_q, observations).mean()
 
     def calibrate(self, q: Tensor, batch: Batch) -> Tensor:
         """Return the sampled actions' Q ``[k, 3n, B]`` (n uniform, then n from π(s), then n from π(s')) unchanged."""
@@ -110,6 +123,23 @@ class CQL(SAC):
         """Return the loss ``[]`` by which α rises while the penalty ``[]`` is above the gap."""
         assert self.config.target_gap is not None
         return -self.alpha() * (penalty - self.config.target_gap)
+
+    @torch.no_grad()
+    def slack(self, observations: Tensor, actions: Tensor, bound: Tensor) -> Tensor:
+        """Return ``max(log π(a|s), log π(a_10|s)) − log π(a_n|s)`` ``[B]`` for a bound n ``[]``.
+
+        a_n lies n deviations above the policy's mean, but no further than 0.1 n above its mode.
+        """
+        inputs = self.balance.condition(observations, self.balance.mode(observations))
+        mean, log_std = self.policy(inputs)
+        mode = self.policy.mode(inputs)
+
+        def density_at(n: float | Tensor) -> Tensor:
+            far = mean + n * log_std.exp()
+            far = torch.tanh(far) if self.config.policy == "tanh-gaussian" else far
+            return self.policy.log_prob(inputs, torch.minimum(far, mode + 0.1 * n))
+
+        return torch.maximum(self.policy.log_prob(inputs, actions), density_at(10.0)) - density_at(bound)
 
     @torch.no_grad()
     def next_value(self, batch: Batch, members: Tensor | None) -> Tensor:

@@ -84,7 +84,31 @@ class StateAdaptiveBalance(Config):
         return self
 
 
+class SelectiveBalance(Config):
+    """A constraint that is tighter where the policy strays from trusted data (SSAR, arXiv 2505.19923).
+
+    Per state and learned offline from the policy's distance to the data's actions; let go online. One policy, no
+    family.
+    """
+
+    kind: Literal["selective"] = "selective"
+    coefficient: float = Field(
+        2.5, gt=0, description="improvement against constraint to begin with: 2.5 for TD3+BC, 0.1 for CQL"
+    )
+    hidden: Widths = Field((512, 512, 512), description="hidden layers of the model of the constraint")
+    learning_rate: Rate = Field(3e-8, description="of that model: 3e-8 for TD3+BC and 1e-8 for CQL over 1M updates")
+    max_norm: float = Field(0.5, gt=0, description="of its gradient")
+    bound: Range = Field(
+        (1.0, 3.0), description="deviations that the policy may stray: at first, and at most where it strays further"
+    )
+    bound_steps: int = Field(20, ge=1, description="times in the offline phase that the bound may grow by a tenth")
+    release: Literal["linear", "cosine"] = Field("linear", description="how the constraint fades online")
+    release_share: float = Field(0.4, gt=0, le=1, description="of the online phase, after which it is gone")
+
+
 BalanceConfig = Annotated[FixedBalance | StateAdaptiveBalance, Field(discriminator="kind")]
+AnyBalanceConfig = Annotated[FixedBalance | StateAdaptiveBalance | SelectiveBalance, Field(discriminator="kind")]
+"""Of agents whose constraint is a distance from the data's actions, or a penalty on others."""
 
 
 class BCConfig(AgentConfig):
@@ -130,7 +154,7 @@ class TD3BCConfig(AnchoredConfig):
     """TD3+BC."""
 
     name: Literal["td3bc"] = "td3bc"
-    balance: BalanceConfig = Field(FixedBalance(2.5), description="weight α of the normalised Q in the policy loss")
+    balance: AnyBalanceConfig = Field(FixedBalance(2.5), description="weight α of the normalised Q in the policy loss")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
     polyak: Rate = Field(0.005, description="share of the new networks in the target networks")
     hidden: Widths = Field((256, 256), description="hidden layers of the policy")
@@ -268,6 +292,9 @@ class CQLConfig(SoftActorCriticConfig):
     """Conservative Q-learning."""
 
     name: Literal["cql"] = "cql"
+    balance: AnyBalanceConfig = Field(  # type: ignore[assignment]
+        FixedBalance(1.0), description="weight of Q in the policy loss"
+    )
     alpha: float = Field(5.0, gt=0, description="weight of the conservative penalty; its start where it is learned")
     target_gap: float | None = Field(
         None, description="learn alpha so that the penalty stays at this gap (Lagrange); default: alpha is fixed"

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent, Balance, Metrics
+from balrl.agent import Agent, Metrics
 from balrl.agents.balance import make_balance
 from balrl.agents.hyperparameters import IQLConfig
+from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, VALUE
 from balrl.networks import QEnsemble, Value, polyak_update

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from balrl.agent import Agent, Balance, Metrics
+from balrl.agent import Agent, Metrics
 from balrl.agents.balance import make_balance
 from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
+from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
 from balrl.config import AgentConfig

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent, Balance, Metrics
+from balrl.agent import Agent, Metrics, Phase
 from balrl.agents.balance import make_balance
 from balrl.agents.hyperparameters import TD3BCConfig
+from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
 from balrl.config import AgentConfig
@@ -30,7 +32,8 @@ class TD3BC(Agent):
     - Policy, every second update, with the new critics:
       ``L_π = E[ −α Q_1(s, π(s)) / mean|Q_1| + mean over action dimensions (π(s) − a)² ]``; then all targets move.
 
-    α comes from the balance: ``FixedBalance(2.5)`` is TD3+BC. With a state-adaptive one each state that a loss visits
+    α comes from the balance: ``FixedBalance(2.5)`` is TD3+BC; with a selective one the distance is weighted by 1/α(s)
+    in place of Q by α (arXiv 2505.19923). With a state-adaptive one each state that a loss visits
     gets its own α (arXiv 2310.17966), the policy sees its embedding, and the balance model is updated before the
     policy, on the new critics.
     """
@@ -45,6 +48,9 @@ class TD3BC(Agent):
     @classmethod
     def policy_kind(cls, config: Any) -> str:
         return DeterministicPolicy.kind
+
+    def fields_in(self, phase: Phase) -> tuple[str, ...]:
+        return ("trusted",) if self.config.balance.kind == "selective" and phase == "offline" else ()
 
     def _build(self, c: TD3BCConfig) -> None:
         observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
@@ -88,6 +94,9 @@ class TD3BC(Agent):
         metrics: Metrics = {}
         if self.phase_updates % (self.config.policy_every * self.balance.every) == 0:
             metrics = self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
+        if self.phase == "offline":
+            slack = partial(self.slack, observations, batch.actions)
+            metrics |= self.balance.adapt(observations, slack, batch.trusted, self.clock, self.phase_length)
         loss, error = self.policy_loss(observations, batch.actions, balance)
         loss = self.anchored(loss, lambda: self.balance.condition(observations, balance))
         descend(self.optimizers["policy"], loss)
@@ -122,8 +131,15 @@ class TD3BC(Agent):
         chosen = self.policy(self.balance.condition(observations, balance), self.stream)
         q = self._policy_q(observations, chosen)
         squares = (chosen - actions).square()
-        loss = self._penalty(squares) - self.balance.weight(balance) * q / q.detach().abs().mean()
+        held = self.balance.constraint(self._penalty(squares), observations)
+        loss = held - self.balance.weight(balance) * q / q.detach().abs().mean()
         return loss.mean(), squares.detach().mean()
+
+    @torch.no_grad()
+    def slack(self, observations: Tensor, actions: Tensor, bound: Tensor) -> Tensor:
+        """Return ``(0.1 n)² − mean over action dimensions min((π(s) − a)², 1)`` ``[B]`` for a bound n ``[]``."""
+        chosen = self.policy(self.balance.condition(observations, self.balance.mode(observations)))
+        return 0.01 * bound.square() - (chosen - actions).square().clamp(max=1).mean(-1)
 
     @torch.no_grad()
     def explore(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:

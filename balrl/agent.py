@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.checkpoint import (
     AGENT,
@@ -40,42 +41,6 @@ from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
-Improvement = Callable[[Tensor], Tensor]
-"""Maps coefficients ``[B]`` to the critics' values ``[members, B]`` of the policy's actions, differentiably."""
-
-
-class Balance(OptimizedModule, ABC):
-    """Gives every sample its coefficient. Larger always means more improvement, less constraint.
-
-    An agent asks for coefficients (`sample` to train, `mode` to act), conditions its policy on them (`condition`), and
-    lets the balance improve itself (`update`); it never asks which kind it has.
-    """
-
-    is_family: ClassVar[bool]
-    every: int = 1
-    """Updates of the agent per update of the balance."""
-    embedding_dim: int = 0
-    """How much wider the policy's input is than the observation."""
-
-    @abstractmethod
-    def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
-        """Return the training coefficients ``[B]``, detached."""
-
-    @abstractmethod
-    def mode(self, observations: Tensor) -> Tensor:
-        """Return the coefficients ``[B]`` to act with."""
-
-    @abstractmethod
-    def weight(self, coefficients: Tensor) -> Tensor:
-        """Return what a loss is weighted with ``[B]`` under these coefficients."""
-
-    @abstractmethod
-    def condition(self, observations: Tensor, coefficients: Tensor) -> Tensor:
-        """Return the policy's input ``[B, observation_dim + embedding_dim]``."""
-
-    @abstractmethod
-    def update(self, observations: Tensor, improvement: Improvement, stream: RandomStream) -> Metrics:
-        """Take one step towards better coefficients and return what is worth watching."""
 
 
 class Agent(OptimizedModule, ABC):
@@ -246,6 +211,8 @@ class Agent(OptimizedModule, ABC):
         """Count an update, for the host in `phase_updates` and for tensors in `clock`."""
         self.phase_updates += 1
         self.clock.add_(1)
+        if self.balance is not None:
+            self.balance.tick(self.phase == "online", self.clock, self.phase_length)
 
     def anchored(self, loss: Tensor, inputs: Callable[[], Tensor]) -> Tensor:
         """Return a policy loss ``[]`` with what holds the policy near the pre-trained one in fine-tuning.

@@ -31,6 +31,7 @@ class Batch(NamedTuple):
         terminated: ``[B]`` boolean.
         mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
         next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
+        trusted: ``[B]``, 1 for rows of the data's best episodes, else 0; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
             comes from `balrl.on_policy.RolloutBuffer`.
     """
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     terminated: Tensor
     mc_returns: Tensor | None = None
     next_actions: Tensor | None = None
+    trusted: Tensor | None = None
     log_probs: Tensor | None = None
     advantages: Tensor | None = None
     value_targets: Tensor | None = None

@@ -35,6 +35,9 @@ class DataConfig(Config):
     normalize_observations: bool = Field(False, description="standardise with the data's mean and deviation")
     normalization_eps: float = Field(1e-3, gt=0, description="added to that deviation")
     top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes")
+    trusted_share: float = Field(
+        0.5, gt=0, le=1, description="the best share of the episodes, which a selective balance keeps to"
+    )
     max_episode_steps: int | None = Field(
         None,
         ge=1,

@@ -14,7 +14,7 @@ from balrl.optim import OptimizedModule
 Part = TypeVar("Part", bound=nn.Module)
 
 if TYPE_CHECKING:
-    from balrl.agent import Balance
+    from balrl.balance import Balance
     from balrl.networks import Normalizer
     from balrl.policies import Policy
     from balrl.random_stream import RandomStream

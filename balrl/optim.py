@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from balrl.vmap import stacked, unstacked
+from balrl.vmap import rows, stacked, unstacked
 
 CACHED = 2048
 """Rows whose activations stay in a CPU's cache."""
@@ -102,13 +102,15 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | No
     In a population each member's loss depends on its own row of the parameters only: their sum has every gradient.
 
     Args:
-        max_norm: to which the gradient of all parameters together is scaled down; in one agent only.
+        max_norm: to which the gradient of all parameters of one agent together is scaled down.
     """
     parameters = optimizer.param_groups[0]["params"]
-    gradients = torch.autograd.grad(stacked(loss).sum(), parameters)
+    losses = stacked(loss)
+    gradients = torch.autograd.grad(losses.sum(), parameters)
     if max_norm is not None:
-        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-        gradients = tuple(g * (max_norm / (norm + 1e-6)).clamp(max=1.0) for g in gradients)
+        norms = torch.stack([g.square().reshape(*losses.shape, -1).sum(-1) for g in gradients]).sum(0).sqrt()
+        share = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        gradients = tuple(g * rows(share, g) for g in gradients)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()

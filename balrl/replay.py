@@ -14,9 +14,9 @@ from balrl.batch import Batch
 from balrl.errors import UserError
 from balrl.random_stream import RandomStream
 
-SCALARS = ("rewards", "terminated", "mc_returns")
+SCALARS = ("rewards", "terminated", "mc_returns", "trusted")
 RELABELLED = 65_536
-OPTIONAL_FIELDS = ("mc_returns", "next_actions")
+OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted")
 
 
 class Sampler(Protocol):
@@ -36,7 +36,7 @@ class ReplayBuffer:
         observation_dim: width of an observation.
         action_dim: width of an action.
         device: where the storage lives and batches come from.
-        fields: the optional columns to keep, of ``mc_returns`` and ``next_actions``.
+        fields: the optional columns to keep, of `OPTIONAL_FIELDS`.
         allocate: makes the storage from rows and width; by default zeros on the device.
 
     Raises:
@@ -65,6 +65,7 @@ class ReplayBuffer:
             "terminated": 1,
             "mc_returns": 1,
             "next_actions": action_dim,
+            "trusted": 1,
         }
         self.fields = tuple(f for f in widths if f not in OPTIONAL_FIELDS or f in fields)
         self._widths = [widths[f] for f in self.fields]

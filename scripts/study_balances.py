@@ -45,7 +45,8 @@ def jobs_of(group: Mapping[str, Any], base: str, methods: Mapping[str, Any]) -> 
     grid = group["bases"][base]
     own = grid[len(grid) // 2]
     found: list[tuple[str, float | None]] = [("fixed", balance) for balance in grid]
-    return found + [(name, own if name.startswith("fixed") else None) for name in methods if name != "fixed"]
+    left_out = {"fixed", *group.get("without", [])}
+    return found + [(name, own if name.startswith("fixed") else None) for name in methods if name not in left_out]
 
 
 def run_cell(cell: Cell, protocol: Mapping[str, Any], data: Path, out: Path, done: set[tuple[Any, ...]]) -> list[Any]:

@@ -68,6 +68,7 @@ def random_batch(
         torch.arange(rows) % 3 == 0,
         torch.randn(rows, **draw),
         2 * torch.rand(rows, action_dim, **draw) - 1,
+        (torch.arange(rows) % 2).to(dtype),
         *(torch.randn(rows, **draw) for _ in range(3)),
     )
 

@@ -229,6 +229,13 @@ class Dataset:
         following = np.r_[self.actions[1:], self.actions[-1:]]
         return np.where(self.ends[:, None], self.actions, following)
 
+    def trusted(self, share: float) -> Array:
+        """Return 1 for the rows of the best share of the episodes by return, at least one, else 0: ``[N]`` float32."""
+        count = max(1, int(np.ceil(share * len(self.episode_slices))))
+        best = np.zeros(len(self.episode_slices), np.float32)
+        best[np.argsort(-self.episode_returns, kind="stable")[:count]] = 1
+        return np.repeat(best, self.episode_lengths)
+
     def select(self, rows: Array) -> Dataset:
         """Return the rows at a boolean or integer index that keeps whole episodes."""
         kept = {

@@ -123,13 +123,16 @@ def to_replay(
     device: torch.device | str = "cpu",
     monte_carlo: MonteCarlo | None = None,
     allocate: Callable[[int, int], torch.Tensor] | None = None,
+    trusted_share: float = 0.5,
 ) -> ReplayBuffer:
     """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
 
     Args:
         monte_carlo: how the transformed rewards' returns are taken, where those are asked for.
         allocate: makes the storage; see `ReplayBuffer`.
+        trusted_share: of the episodes, the best by the data's own rewards, whose rows are trusted.
     """
+    trusted = dataset.trusted(trusted_share) if "trusted" in fields else None
     rewards = transform(dataset.rewards)
     dataset = replace(dataset, rewards=rewards)
     extra: dict[str, Array] = {}
@@ -137,6 +140,8 @@ def to_replay(
         extra["mc_returns"] = dataset.mc_returns(monte_carlo or MonteCarlo(0.99))
     if "next_actions" in fields:
         extra["next_actions"] = dataset.next_actions()
+    if trusted is not None:
+        extra["trusted"] = trusted
     widths = dataset.observations.shape[1], dataset.actions.shape[1]
     buffer = ReplayBuffer(len(dataset), *widths, device, fields, allocate)
     columns = {name: getattr(dataset, name) for name in TRANSITION} | extra

@@ -136,9 +136,10 @@ def make_offline(
     """Return the replay that serves the logged data, with the optional fields that the agent asks for."""
     if logged is None:
         return None
-    key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device)
+    share = config.data.trusted_share
+    key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device, share)
     if key not in shared:
         allocate = partial(mapped_storage, folder=Path(config.data.disk)) if config.data.disk else None
-        shared[key] = to_replay(logged.dataset, rewards, fields, device, returns, allocate)
+        shared[key] = to_replay(logged.dataset, rewards, fields, device, returns, allocate, share)
     found: ReplayBuffer = shared[key]
     return found

@@ -34,6 +34,7 @@ from balrl.agents import (
     ReBRAC,
     ReBRACConfig,
     SACConfig,
+    SelectiveBalance,
     StateAdaptiveBalance,
     TD3BCConfig,
 )
@@ -43,6 +44,7 @@ from tests.conftest import random_batch
 
 FAMILY = StateAdaptiveBalance(1.0, 5.0, hidden=(8,))
 SAC_FAMILY = StateAdaptiveBalance(0.5, 1.5, hidden=(8,), entropy=False)
+SELECTIVE = SelectiveBalance(hidden=(8,), learning_rate=1e-3)
 AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "bc": (BC, BCConfig(hidden=(8, 8))),
     "bc-deterministic": (BC, BCConfig(hidden=(8, 8), policy="deterministic")),
@@ -63,6 +65,8 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     ),
     "td3bc": (TD3BC, TD3BCConfig(hidden=(8, 8))),
     "famo2o-td3bc": (TD3BC, TD3BCConfig(hidden=(8, 8), balance=FAMILY, policy_every=1)),
+    "ssar-td3bc": (TD3BC, TD3BCConfig(hidden=(8, 8), balance=SELECTIVE)),
+    "ssar-cql": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3, alpha=1.0, balance=SELECTIVE)),
     "rebrac": (ReBRAC, ReBRACConfig(hidden=(8, 8))),
     "famo2o-rebrac": (ReBRAC, ReBRACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
     "awac": (AWAC, AWACConfig(hidden=(8, 8))),
@@ -161,6 +165,8 @@ def learns_in(agent: Agent, optimizer: str, phase: str) -> bool:
     """Whether an optimiser takes a step in a phase."""
     if optimizer == "alpha":
         return phase == "offline" or agent.config.conservative_online
+    if optimizer == "balance" and agent.config.balance.kind == "selective":
+        return phase == "offline"
     return optimizer != "value" or not agent.on_policy or phase == "online"
 
 

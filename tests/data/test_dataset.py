@@ -170,3 +170,10 @@ def test_arrays_that_are_none_are_named(change: dict[str, Any], message: str) ->
     arrays = {"observations": np.zeros((2, 1)), "actions": np.zeros((2, 1)), "rewards": [0, 1], "terminals": [0, 0]}
     with pytest.raises(UserError, match=message):
         Dataset.from_arrays({key: value for key, value in {**arrays, **change}.items() if value is not None})
+
+
+def test_rows_of_the_best_episodes_are_trusted() -> None:
+    data = make_dataset((3, 2, 4))  # rewards count rows: returns 3, 7, 26
+    assert data.trusted(0.3).tolist() == [0] * 5 + [1] * 4
+    assert data.trusted(0.5).tolist() == [0] * 3 + [1] * 6
+    assert data.trusted(1.0).tolist() == [1] * 9
