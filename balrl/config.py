@@ -171,7 +171,7 @@ class WarmupConfig(Config):
     )
     select_by: Literal["return", "success"] = Field("return", description="what an episode counts")
     confidence: float = Field(
-        0.7,
+        0.5,
         ge=0.5,
         lt=1,
         description="probability of being better that a member needs to replace the model's own choice; 0.5: the best "

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from balrl.report.figures import drawn
 
-PLAIN, CHOSEN, ESTIMATES = "#2f6f9f", "#c8553d", ("#8a5a9e", "#b8860b")
+PLAIN, CHOSEN, POOLED, ESTIMATES = "#2f6f9f", "#c8553d", "#3a7d44", ("#8a5a9e", "#b8860b")
 NAMES = {"mean_q": "mean Q", "conservative_q": "mean − ½ variance of Q", "fitted_q": "fitted Q evaluation"}
 
 
@@ -21,7 +21,8 @@ def draw_family(
     """Draw arms, each with its mean and interval, above the offline estimates of them.
 
     Args:
-        arms: with ``label``, ``episodes``, ``mean``, ``low``, ``high``, and the estimates that there are.
+        arms: with ``label``, ``episodes``, ``mean``, ``low``, ``high``, what all episodes say together (``pooled``), and
+            the estimates that there are.
         path: of the PNG.
         title: of the picture.
         value_label: what an episode counts.
@@ -50,9 +51,25 @@ def _draw_values(axis: Axes, arms: Sequence[Mapping[str, Any]], label: str, chos
         axis.plot(index, arm["mean"], "D" if index == chosen else "o", color=colour, markersize=7)
         if index == chosen:
             axis.annotate("acts", (index, arm["mean"]), (9, 0), textcoords="offset points", color=colour, va="center")
+    _draw_pooled(axis, arms)
     axis.set_ylabel(f"mean {label}")
     axis.margins(x=0.05)
     _plain(axis)
+
+
+def _draw_pooled(axis: Axes, arms: Sequence[Mapping[str, Any]]) -> None:
+    """Draw what all episodes together say: a band over the constant members, a bar for each of the others."""
+    known = [(index, arm["pooled"], arm) for index, arm in enumerate(arms) if arm.get("pooled")]
+    members = [(index, pooled) for index, pooled, arm in known if not arm.get("kept")]
+    if members:
+        x, band = [index for index, _ in members], [pooled for _, pooled in members]
+        axis.fill_between(x, [p["low"] for p in band], [p["high"] for p in band], color=POOLED, alpha=0.15, lw=0)
+        axis.plot(x, [p["mean"] for p in band], color=POOLED, linewidth=1.2, label="all episodes together")
+        axis.legend(frameon=False, fontsize=8, loc="best")
+    for index, pooled, arm in known:
+        if arm.get("kept"):
+            axis.fill_between([index - 0.2, index + 0.2], pooled["low"], pooled["high"], color=POOLED, alpha=0.15, lw=0)
+            axis.plot([index - 0.2, index + 0.2], [pooled["mean"]] * 2, color=POOLED, linewidth=1.2)
 
 
 def _draw_estimates(axis: Axes, arms: Sequence[Mapping[str, Any]], known: Sequence[str]) -> None:

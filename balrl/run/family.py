@@ -13,6 +13,7 @@ from balrl.agents.balance import StateAdaptiveBalanceModule
 from balrl.batch import Batch
 from balrl.conservative_objectives import conservative
 from balrl.errors import UserError
+from balrl.run.pooling import Place
 
 Kind = Literal["members", "offsets", "both"]
 
@@ -108,6 +109,28 @@ def play(agent: Agent, observations: Tensor, kept: Tensor, shift: Tensor, explor
     if explores:
         return agent.explore(observations, coefficients)
     return agent.act(observations, deterministic=True, balance=coefficients)
+
+
+def places_of(agent: Agent, arms: list[Arm], observations: Tensor | None) -> list[Place]:
+    """Return where arms lie: the logarithm of their balance, averaged over states, in shares of the family's range.
+
+    Args:
+        observations: raw logged states; None: where arms that depend on the state lie is not known.
+    """
+    balance = balance_of(agent)
+    low, span = math.log(balance.config.minimum), balance.log_range or 1.0
+    found = []
+    for arm in arms:
+        if arm.balance is not None:
+            found.append(Place((math.log(arm.balance) - low) / span))
+        elif observations is None:
+            found.append(Place(None, False))
+        else:
+            with torch.no_grad():
+                kept, shift = (torch.tensor(value, device=agent.device) for value in (arm.kept, arm.shift))
+                chosen = balance.member(agent.normalizer(observations), kept, shift)
+            found.append(Place((float(chosen.log().mean()) - low) / span, False))
+    return found
 
 
 def estimates(agent: Agent, arms: list[Arm], batch: Batch) -> list[dict[str, float]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from balrl.run.pooling import Place, Pooled, pool
+
 NOBODY = (-1, -1)
 """Plays an episode that is not counted."""
 
@@ -23,20 +25,25 @@ class Halving:
     often, and none is favoured because its bad or its good episodes are short. At a round's end the better half stays,
     by the mean of its episodes that count; the prior arm stays to the end.
 
-    At the end the best mean wins if the probability that it is above the prior's (`probability_above`) reaches
-    `confidence`; otherwise, and in a tie, the prior does.
+    With `places`, means are those that `pool` makes of all arms' episodes: members that act alike return alike, and a
+    few episodes of each say more together.
+
+    At the end the best mean wins if the probability that it is above the prior's reaches `confidence`; otherwise, and
+    in a tie, the prior does.
 
     Attributes:
         arms: how many, the prior first.
         steps: environment steps altogether.
         worlds: side by side; each plays one episode after another.
         confidence: 0.5: the best mean; 1: always the prior.
+        places: of the arms among each other; empty: each is judged by its own episodes alone.
     """
 
     arms: int
     steps: int
     worlds: int
-    confidence: float = 0.7
+    confidence: float = 0.5
+    places: list[Place] = field(default_factory=list)
     alive: list[int] = field(default_factory=list)
     round: int = 0
     taken: int = 0
@@ -103,11 +110,20 @@ class Halving:
 
     def probability(self, arm: int) -> float:
         """Return the probability that an arm's mean is above the prior's."""
-        return probability_above(self.counted(arm), self.counted(0))
+        pooled = self.pooled()
+        return (
+            probability_above(self.counted(arm), self.counted(0))
+            if pooled is None
+            else pooled.probability_above(arm, 0)
+        )
 
     def mean(self, arm: int) -> float:
-        """Return the mean of an arm's counted episodes; −∞ without any."""
-        return _mean(self.counted(arm))
+        """Return the mean of an arm, pooled with the others' where there are places; −∞ without any episode."""
+        return self._means(self._counting_cycles())[arm]
+
+    def pooled(self) -> Pooled | None:
+        """Return what all counted episodes say of the arms; None without places or episodes."""
+        return self._pooled(self._counting_cycles())
 
     def state(self) -> dict[str, Any]:
         """Return everything, as plain JSON types."""
@@ -116,6 +132,7 @@ class Halving:
             "steps": self.steps,
             "worlds": self.worlds,
             "confidence": self.confidence,
+            "places": [list(place) for place in self.places],
             "alive": list(self.alive),
             "round": self.round,
             "taken": self.taken,
@@ -133,7 +150,8 @@ class Halving:
         """Undo `state`."""
         dealt = {key: [(int(arm), int(cycle)) for arm, cycle in state[key]] for key in ("queue", "playing")}
         values = [{int(cycle): float(value) for cycle, value in pairs} for pairs in state["values"]]
-        return cls(**{**state, **dealt, "values": values})
+        places = [Place(*place) for place in state.get("places", ())]
+        return cls(**{**state, **dealt, "values": values, "places": places})
 
     def _deal(self, world: int) -> None:
         if not self.queue and self._may_begin_a_cycle:
@@ -165,9 +183,17 @@ class Halving:
 
     def _order(self, arms: Sequence[int], protected: bool = False) -> list[int]:
         """Return arms, the best mean first and the lower number in a tie; the prior first where it is protected."""
-        cycles = self._counting_cycles()
-        means = {arm: _mean(self._values_in(arm, cycles)) for arm in arms}
+        means = self._means(self._counting_cycles())
         return sorted(arms, key=lambda arm: (not (protected and arm == 0), -means[arm], arm))
+
+    def _means(self, cycles: Sequence[int]) -> list[float]:
+        pooled = self._pooled(cycles)
+        if pooled is not None:
+            return [float(mean) for mean in pooled.mean]
+        return [_mean(self._values_in(arm, cycles)) for arm in range(self.arms)]
+
+    def _pooled(self, cycles: Sequence[int]) -> Pooled | None:
+        return pool([self._values_in(arm, cycles) for arm in range(self.arms)], self.places) if self.places else None
 
     def _values_in(self, arm: int, cycles: Sequence[int]) -> list[float]:
         return [self.values[arm][cycle] for cycle in cycles if cycle in self.values[arm]]

@@ -16,7 +16,7 @@ from balrl.batch import Batch
 from balrl.config import WarmupConfig
 from balrl.errors import UserError
 from balrl.rollout import Step
-from balrl.run.family import arms_of, balance_of, estimates, play
+from balrl.run.family import arms_of, balance_of, estimates, places_of, play
 from balrl.run.halving import Halving
 
 
@@ -47,7 +47,8 @@ class Selection:
         if state is not None:
             self.halving, self.estimates = Halving.from_state(state["halving"]), list(state["estimates"])
         else:
-            self.halving = Halving(len(self.arms), config.steps, worlds, config.confidence)
+            places = places_of(agent, self.arms, probe.observations if probe is not None else None)
+            self.halving = Halving(len(self.arms), config.steps, worlds, config.confidence, places)
             self.estimates = estimates(agent, self.arms, probe) if probe is not None else []
         self._rows()
 
@@ -70,12 +71,16 @@ class Selection:
         return self.report() | {"winner": winner, "probability": round(self.halving.probability(winner), 4)}
 
     def report(self) -> dict[str, Any]:
-        """Return every arm with its episodes, their mean and a 95 % interval of it, and the offline estimates."""
-        arms = []
+        """Return every arm with its episodes, their mean and a 95 % interval of it, and the offline estimates.
+
+        ``pooled`` is what all arms' episodes together say of it.
+        """
+        arms, pooled = [], self.halving.pooled()
         for index, arm in enumerate(self.arms):
             values = self.halving.counted(index)
             known = self.estimates[index] if self.estimates else {}
-            arms.append(arm.to_json() | {"episodes": len(values), **mean_and_interval(values), **known})
+            together = {} if pooled is None else {"pooled": pooled.interval(index)}
+            arms.append(arm.to_json() | {"episodes": len(values), **mean_and_interval(values), **together, **known})
         return {"by": self.config.select_by, "confidence": self.config.confidence, "arms": arms}
 
     def state(self) -> dict[str, Any]:

@@ -8,8 +8,28 @@ import pytest
 from balrl.report.family_plot import draw_family
 
 ARMS = [
-    {"label": "own choice", "episodes": 4, "mean": 1.0, "low": 0.5, "high": 1.5, "mean_q": 3.0, "conservative_q": 2.0},
-    {"label": "1", "episodes": 1, "mean": 2.0, "low": None, "high": None, "mean_q": 2.9, "conservative_q": 2.5},
+    {
+        "label": "own choice",
+        "episodes": 4,
+        "mean": 1.0,
+        "low": 0.5,
+        "high": 1.5,
+        "mean_q": 3.0,
+        "conservative_q": 2.0,
+        "kept": 1.0,
+        "pooled": {"mean": 1.1, "low": 0.7, "high": 1.6},
+    },
+    {
+        "label": "1",
+        "episodes": 1,
+        "mean": 2.0,
+        "low": None,
+        "high": None,
+        "mean_q": 2.9,
+        "conservative_q": 2.5,
+        "kept": 0.0,
+        "pooled": {"mean": 1.8, "low": 1.0, "high": 2.6},
+    },
     {"label": "own × $2$", "episodes": 0, "mean": None, "low": None, "high": None},
 ]
 
