@@ -21,7 +21,7 @@ def draw_family(
     """Draw arms, each with its mean and interval, above the offline estimates of them.
 
     Args:
-        arms: with ``label``, ``episodes``, ``mean``, ``low``, ``high``, what all episodes say together (``pooled``), and
+        arms: with ``label``, ``episodes``, ``mean``, ``low``, ``high``, what all say together (``pooled``), and
             the estimates that there are.
         path: of the PNG.
         title: of the picture.
