@@ -1,0 +1,110 @@
+"""A door, 25 human demonstrations: BC, IQL, ReBRAC and FamO2O whose member is chosen by its own episodes.
+
+    python scripts/study_door.py --data DIR [--jobs 2] [--full]
+
+DIR holds adroit-door-human-v1.hdf5. Protocol: scripts/study_door.yaml. Runs are resumed; what is done is kept in
+docs/results/balances/door.jsonl and not run again; --report-only makes the table.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+
+from balrl.cli.main import main as balrl_command
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "docs" / "results" / "balances" / "door.jsonl"
+FILE = "adroit-door-human-v1.hdf5"
+
+
+def relabelled(data: Path, out: Path) -> Path:
+    """Return the demonstrations with sparse rewards, made once."""
+    target = out / "door-sparse.hdf5"
+    if not target.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        rewards = ["--success", "infos/goal_achieved", "--reward", "10", "--otherwise", "-0.1"]
+        if balrl_command(["data", "relabel", str(data / FILE), str(target), *rewards]):
+            raise SystemExit("the demonstrations could not be relabelled")
+    return target
+
+
+def run(method: str, seed: int, protocol: dict[str, Any], dataset: Path, out: Path) -> None:
+    """Train or go on, and keep what came out."""
+    settings = {**protocol["settings"], **protocol["methods"][method], "seed": seed, "dataset": str(dataset)}
+    preset = settings.pop("preset")
+    path = out / f"{method.replace(', ', '-')}-s{seed}"
+    train_or_resume(path, preset, {key: json.dumps(value) for key, value in settings.items()})
+    summary = finished_summary(path)
+    if summary is None:
+        print(f"not finished: {path}", flush=True)
+        return
+    chosen = summary["selection"]
+    record = {
+        "method": method,
+        "seed": seed,
+        "commit": summary["git_commit"],
+        "seconds": round(sum(summary["wall_seconds"].values()), 1),
+        "evaluations": [
+            {key: e[key] for key in ("phase", "updates", "env_steps", "success_rate", "return_mean")}
+            for e in json.loads((path / "evaluations.json").read_text())
+        ],
+        "chosen": chosen["arms"][chosen["winner"]]["label"] if chosen else None,
+        "arms": [[a["label"], a["episodes"], a["mean"]] for a in chosen["arms"]] if chosen else None,
+    }
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print(method, seed, f"{record['seconds']:.0f} s", flush=True)
+
+
+def kept() -> list[dict[str, Any]]:
+    """Return what is done."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def report() -> None:
+    """Write the table of everything that is kept."""
+    records = kept()
+    lines = [
+        "| method | seeds | success after 20,000 updates | after 20,000 steps | best online | core-minutes a run |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in dict.fromkeys(r["method"] for r in records):
+        rows = [r for r in records if r["method"] == method]
+        success = [[100 * e["success_rate"] for e in r["evaluations"]] for r in rows]
+        offline = [max(i for i, e in enumerate(r["evaluations"]) if e["phase"] != "finetune") for r in rows]
+        columns = [cell([s[1] for s in success])]  # the first evaluation is the untrained policy's
+        online = all(len(s) > i + 1 for s, i in zip(success, offline, strict=True))
+        columns.append(cell([s[-1] for s in success]) if online else "—")
+        columns.append(cell([max(s[i + 1 :]) for s, i in zip(success, offline, strict=True)]) if online else "—")
+        minutes = sum(r["seconds"] for r in rows) / len(rows) / 60
+        lines.append(f"| {method} | {len(rows)} | {' | '.join(columns)} | {minutes:.1f} |")
+    hours = sum(r["seconds"] for r in records) / 3600
+    lines += [
+        "",
+        f"Percent of episodes; {len(records)} runs, {hours:.1f} core-hours; commits "
+        f"{', '.join(sorted({r['commit'] for r in records}))}.",
+    ]
+    write_between_marks(RESULTS.parents[1] / "balances.md", lines, "door")
+
+
+def main() -> None:
+    options = parse_options(__doc__, "runs/door", ["runs"], f"directory with {FILE}")
+    protocol = yaml.safe_load((HERE / "study_door.yaml").read_text())
+    done = {(r["method"], r["seed"]) for r in kept()}
+    seeds = protocol["full_seeds" if options.full else "seeds"]
+    left = [(m, s) for s in seeds for m in protocol["methods"] if (m, s) not in done]
+    if left and not options.report_only:
+        dataset = relabelled(options.data or Path(), options.out)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda job: run(*job, protocol, dataset, options.out), left))
+    report()
+
+
+if __name__ == "__main__":
+    main()
