@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from balrl.batch import Batch
     from balrl.data.dataset import Dataset
     from balrl.errors import EnvironmentFault, UserError
+    from balrl.run.advice import advise
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset, make_env
@@ -28,6 +29,7 @@ __all__ = [
     "Status",
     "TrainConfig",
     "UserError",
+    "advise",
     "evaluate",
     "evaluate_offline",
     "family",
@@ -51,6 +53,7 @@ _HOME = {
     "UserError": "errors",
     "RunResult": "run.start_and_resume",
     "TrainConfig": "run.presets",
+    "advise": "run.advice",
     "load_config": "run.presets",
     "load_dataset": "run.registry",
     "make_env": "run.registry",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from balrl import __version__
+from balrl.cli.advise import add_advise_verb
 from balrl.cli.bench import add_bench_verbs
 from balrl.cli.console import forgive_characters, silence
 from balrl.cli.data import add_data_verbs
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_verbs(verbs)
     add_family_verb(verbs)
     add_data_verbs(verbs)
+    add_advise_verb(verbs)
     add_reward_verbs(verbs)
     add_bench_verbs(verbs)
 

@@ -1,0 +1,122 @@
+"""What a dataset is like, as far as it matters for what to train on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from balrl.data.dataset import Array, Dataset
+
+SAMPLED = 20_000
+"""Rows that neighbours are looked for among."""
+PROBED = 1_000
+"""Rows whose neighbours are looked for."""
+NEIGHBOURS = 30
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Numbers about a dataset.
+
+    Attributes:
+        transitions, episodes: how many.
+        low, middle, high: the 10, 50 and 90 % quantiles of the episodes' returns.
+        best: mean return of the best tenth of the episodes.
+        common_reward: share of the steps that have the most common reward; 1 in a task that never pays.
+        paying: share of the episodes with any reward above the most common one.
+        terminated: share of the episodes that the task ended.
+        scales: largest over smallest standard deviation of the observations' dimensions, constant ones left out.
+        disagreement: mean distance between the actions in a state and in its nearest state of another episode, over
+            that of random pairs; 0 for data of one deterministic policy, 1 where actions do not depend on the state.
+            None where episodes have no neighbours.
+        distance: median distance to that state, over that of random pairs, in standardised dimensions.
+    """
+
+    transitions: int
+    episodes: int
+    low: float
+    middle: float
+    high: float
+    best: float
+    common_reward: float
+    paying: float
+    terminated: float
+    scales: float
+    disagreement: float | None
+    distance: float | None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether nearly all steps have one and the same reward."""
+        return self.common_reward >= 0.9
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether nine of ten episodes return within a tenth of the best."""
+        return self.best - self.low <= 0.1 * max(abs(self.best), 1e-6)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a collection of demonstrations rather than a log."""
+        return self.transitions < 20_000 and self.episodes < 100
+
+
+def profile(dataset: Dataset, seed: int = 0) -> Profile:
+    """Return what a dataset is like; neighbours are looked for in a sample of it.
+
+    Args:
+        seed: of the sample.
+    """
+    returns = np.sort(dataset.episode_returns)
+    values, counts = np.unique(np.round(dataset.rewards, 6), return_counts=True)
+    common = values[counts.argmax()]
+    pays = np.logical_or.reduceat(dataset.rewards > common + 1e-6, [s.start for s in dataset.episode_slices])
+    deviations = dataset.observations.std(0)
+    moving = deviations[deviations > 1e-6]
+    disagreement, distance = _neighbours(dataset, np.random.default_rng(seed))
+    low, middle, high = (float(q) for q in np.quantile(returns, (0.1, 0.5, 0.9)))
+    last = np.array([s.stop - 1 for s in dataset.episode_slices])
+    return Profile(
+        transitions=len(dataset),
+        episodes=len(returns),
+        low=low,
+        middle=middle,
+        high=high,
+        best=float(returns[-max(1, len(returns) // 10) :].mean()),
+        common_reward=float(counts.max() / len(dataset)),
+        paying=float(pays.mean()),
+        terminated=float(dataset.terminated[last].mean()),
+        scales=float(moving.max() / moving.min()) if len(moving) else 1.0,
+        disagreement=disagreement,
+        distance=distance,
+    )
+
+
+def _neighbours(dataset: Dataset, rng: np.random.Generator) -> tuple[float | None, float | None]:
+    from scipy.spatial import KDTree
+
+    rows = np.sort(rng.permutation(len(dataset))[:SAMPLED])
+    episodes = np.repeat(np.arange(len(dataset.episode_slices)), dataset.episode_lengths)[rows]
+    observations = np.asarray(dataset.observations[rows], np.float64)
+    states = (observations - observations.mean(0)) / (observations.std(0) + 1e-6)
+    actions = np.asarray(dataset.actions[rows], np.float64)
+    probed = rng.permutation(len(rows))[:PROBED]
+    distances, near = KDTree(states).query(states[probed], k=min(NEIGHBOURS, len(rows)))
+    distances, near = distances.reshape(len(probed), -1), near.reshape(len(probed), -1)
+    strange = episodes[near] != episodes[probed, None]
+    found = strange.any(1)
+    if not found.any():
+        return None, None
+    first = strange.argmax(1)[found]
+    here, there = probed[found], near[found, first]
+    anywhere = rng.integers(len(rows), size=len(here))
+    between = _length(actions[here] - actions[anywhere]).mean()
+    apart = _length(states[here] - states[anywhere]).mean()
+    disagreement = float(_length(actions[here] - actions[there]).mean() / between) if between else 0.0
+    return disagreement, float(np.median(distances[found, first]) / apart) if apart else 0.0
+
+
+def _length(vectors: Array) -> Array:
+    length: Array = np.linalg.norm(vectors, axis=1)
+    return length

@@ -1,0 +1,197 @@
+"""What to begin with on a dataset, why, and what would change that."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from balrl.data.dataset import Dataset
+from balrl.data.inspect import problems
+from balrl.data.profile import Profile, profile
+from balrl.errors import UserError
+from balrl.plain_yaml import dump_yaml
+from balrl.run.presets import load_config, preset_names
+from balrl.run.registry import inspection_context, load_dataset
+
+DOMAINS = (
+    ("balrl/PointMaze", "point-maze"),
+    ("Adroit", "adroit"),
+    ("AntMaze", "antmaze"),
+    ("FrankaKitchen", "kitchen"),
+    ("kitchen", "kitchen"),
+)
+"""What a task's name begins with or holds, and the presets for such tasks; any other has those for locomotion."""
+MEASURED_UPDATES = 50_000
+"""The longest offline phase that the pages behind the rules looked at."""
+
+
+class Reason(NamedTuple):
+    """One rule that applied.
+
+    Attributes:
+        found: in the data.
+        therefore: what follows.
+        evidence: where that was measured.
+        unless: what would change it.
+    """
+
+    found: str
+    therefore: str
+    evidence: str
+    unless: str
+
+
+class Advice(NamedTuple):
+    """What to begin with.
+
+    Attributes:
+        dataset: as it was named.
+        env: the task; None where neither the data nor the caller names it.
+        profile: what the data is like.
+        preset: to train.
+        settings: over it.
+        reasons: for both, a rule each.
+        problems: of the data, which come first.
+    """
+
+    dataset: str
+    env: str | None
+    profile: Profile
+    preset: str
+    settings: dict[str, Any]
+    reasons: list[Reason]
+    problems: list[str]
+
+    @property
+    def command(self) -> str:
+        """The command that trains it."""
+        own = {"env": self.env, "dataset": self.dataset, **self.settings}
+        values = (f"{key}={_text(value)}" for key, value in own.items() if value is not None)
+        return f"balrl train --preset {self.preset} " + " ".join(values)
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration, the reasons in front."""
+        own = {"env": self.env, "dataset": self.dataset, **self.settings}
+        config = load_config(self.preset, settings={key: value for key, value in own.items() if value is not None})
+        head = [f"# {reason.found}: {reason.therefore} ({reason.evidence})" for reason in self.reasons]
+        return "\n".join(head) + "\n" + dump_yaml(config.model_dump(mode="json", exclude_none=True))
+
+
+def advise(dataset: str | Dataset, env: str | None = None) -> Advice:
+    """Look at a dataset and say what to begin with.
+
+    Args:
+        dataset: a D4RL HDF5 file, a Minari folder, ``minari:ID``, built-in data by name, or one that was read.
+        env: the task for fine-tuning; by default the one that the data names.
+
+    Raises:
+        UserError: when there is no such data or task.
+    """
+    context = inspection_context(env)
+    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, context.max_episode_steps)
+    name = data.name if isinstance(dataset, Dataset) else dataset
+    task, known = env or data.env_id, context
+    if env is None and task is not None:
+        try:
+            known = inspection_context(task)
+        except UserError:  # what is not installed here can still be advised on
+            known = context
+    found = profile(data)
+    domain = next((domain for part, domain in DOMAINS if part in (task or "")), "locomotion")
+    preset, settings, reasons = _base(found, domain)
+    settings |= _scales(found, reasons) | _length(found, preset, reasons) | _online(found, env, reasons)
+    return Advice(name, task, found, preset, settings, reasons, problems(data, known))
+
+
+def _base(found: Profile, domain: str) -> tuple[str, dict[str, Any], list[Reason]]:
+    """Choose the algorithm and its balance."""
+    if found.is_narrow:
+        why = Reason(
+            f"nine of ten episodes return within a tenth of the best ({found.low:.4g} to {found.best:.4g})",
+            "imitate them: behaviour cloning",
+            "arXiv 2204.05618; not measured here",
+            "better episodes than these are wanted: then take iql",
+        )
+        return _preset("bc", domain), {}, [why]
+    if found.is_small:
+        why = Reason(
+            f"{found.episodes} demonstrations, {found.transitions:,} steps",
+            "IQL with the preset's small balance, which stays near the data",
+            "docs/results/balances.md, the door",
+            "there are thousands of episodes, or failures among them",
+        )
+        return _preset("iql", domain), {}, [why]
+    if found.is_sparse:
+        why = Reason(
+            f"{found.common_reward:.0%} of the steps have one reward{_disagreeing(found)}",
+            "IQL with a small balance: more imitation of what was good",
+            "docs/results/spine.md, the grid in the maze",
+            "`balrl family` shows larger balances to return more",
+        )
+        return _preset("iql", domain), {"agent.balance.coefficient": 1.0}, [why]
+    why = Reason(
+        f"returns from {found.low:.4g} to {found.best:.4g}, a dense reward",
+        "IQL with dropout in the policy, acting with averaged weights: its last checkpoint is worth having",
+        "docs/results/balances.md, the last checkpoint",
+        "checkpoints can be tried in a simulator: td3bc peaks as high, and falls",
+    )
+    return _preset("iql", domain), {"agent.dropout": 0.1, "agent.policy_average": 0.9998}, [why]
+
+
+def _disagreeing(found: Profile) -> str:
+    if found.disagreement is None or found.disagreement < 0.8:
+        return ""
+    return f"; actions in alike states differ as random ones do ({found.disagreement:.2f})"
+
+
+def _scales(found: Profile, reasons: list[Reason]) -> dict[str, Any]:
+    if found.scales < 10 or found.is_small or found.is_narrow:  # measured on logs alone
+        return {}
+    reasons.append(
+        Reason(
+            f"observations' deviations differ by a factor of {found.scales:.0f}",
+            "standardise them",
+            "docs/results/spine.md: 106 against 23 at the end on hopper-mixed",
+            "a dimension hardly moves in the data and will move online: its noise is blown up",
+        )
+    )
+    return {"data.normalize_observations": True}
+
+
+def _length(found: Profile, preset: str, reasons: list[Reason]) -> dict[str, Any]:
+    planned = load_config(preset).pretrain.updates
+    updates = min(planned, 20_000 if found.is_small else MEASURED_UPDATES)
+    if updates == planned:
+        return {}
+    reasons.append(
+        Reason(
+            f"{found.transitions:,} transitions",
+            f"{updates:,} offline updates; the paper's {planned:,} are for ten times the data",
+            "docs/results/balances.md: the last checkpoint falls with more",
+            "evaluations still rise at the end",
+        )
+    )
+    return {"pretrain.updates": updates, "pretrain.eval_every": max(1, updates // 10)}
+
+
+def _online(found: Profile, env: str | None, reasons: list[Reason]) -> dict[str, Any]:
+    if env is None:
+        return {"warmup.steps": 0, "finetune.steps": 0}
+    reasons.append(
+        Reason(
+            f"{env} can be played",
+            "fine-tune; if a fall in between must not happen, add finetune.serve=champion",
+            "docs/results/balances.md: the floor holds, and rises late",
+            "steps are cheap: the newest policy ends higher",
+        )
+    )
+    return {}
+
+
+def _preset(algorithm: str, domain: str) -> str:
+    names = preset_names()
+    return next(name for name in (f"{algorithm}/{domain}", f"{algorithm}/locomotion") if name in names)
+
+
+def _text(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else f"{value}"
+    return f"'{text}'" if " " in text else text
