@@ -134,7 +134,7 @@ def _base(found: Profile, domain: str) -> tuple[str, dict[str, Any], list[Reason
         "docs/results/balances.md, the last checkpoint",
         "checkpoints can be tried in a simulator: td3bc peaks as high, and falls",
     )
-    return _preset("iql", domain), {"agent.dropout": 0.1, "agent.policy_average": 0.9998}, [why]
+    return "iql/robust", {}, [why]
 
 
 def _disagreeing(found: Profile) -> str:
