@@ -197,10 +197,11 @@ class FinetuneConfig(Config):
         description="whose policy is evaluated, exported and used by predict: the learner's newest, or the best frozen "
         "one by its episodes' returns, which is the offline policy until another has earned it",
     )
-    member: Literal["fixed", "bandit"] = Field(
+    member: Literal["fixed", "own", "bandit"] = Field(
         "fixed",
-        description="of a family: fixed, the one chosen in the warm-up, else the model's choice; or drawn for each "
-        "episode by the latest returns",
+        description="of a family, who fine-tunes: fixed, the one chosen in the warm-up, else the model's choice; own, "
+        "the model's choice, the chosen one being the first champion; bandit, drawn for each episode by the latest "
+        "returns",
     )
     member_by: Literal["return", "success"] = Field("return", description="what an episode counts for that")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from study_balances_report import report
 from study_jobs import parse_options
 
 import balrl
@@ -46,7 +47,8 @@ def jobs_of(group: Mapping[str, Any], base: str, methods: Mapping[str, Any]) -> 
     own = grid[len(grid) // 2]
     found: list[tuple[str, float | None]] = [("fixed", balance) for balance in grid]
     left_out = {"fixed", *group.get("without", [])}
-    return found + [(name, own if name.startswith("fixed") else None) for name in methods if name not in left_out]
+    wanted = [name for name in group.get("only", methods) if name not in left_out]
+    return found + [(name, own if name.startswith("fixed") else None) for name in wanted]
 
 
 def run_cell(cell: Cell, protocol: Mapping[str, Any], data: Path, out: Path, done: set[tuple[Any, ...]]) -> list[Any]:
@@ -59,10 +61,13 @@ def run_cell(cell: Cell, protocol: Mapping[str, Any], data: Path, out: Path, don
     for method, balance in jobs_of(group, base, protocol["methods"]):
         if (task, base, seed, method, balance) in done:
             continue
-        if balance not in starts:
-            starts[balance] = pretrain(cell, group, protocol, balance, data, place / f"start-{balance}")
-        start, seconds = starts[balance]
         own = dict(protocol["methods"][method])
+        kind = own.pop("kind", "famo2o")
+        preset = f"{base if balance is not None else f'{kind}-{base}'}/{group['domain']}"
+        if (preset, balance) not in starts:
+            path = place / f"start-{len(starts)}"
+            starts[preset, balance] = pretrain(preset, cell, group, protocol, balance, data, path)
+        start, seconds = starts[preset, balance]
         if own.pop("choose", False):
             own |= {"warmup.select": "halving", **group["selection"]}
         online = {
@@ -76,7 +81,7 @@ def run_cell(cell: Cell, protocol: Mapping[str, Any], data: Path, out: Path, don
         path = place / f"{method}-{balance}".replace(", ", "-")
         found.append(
             {"data": task, "base": base, "seed": seed, "method": method, "balance": balance}
-            | kept(train(preset_of(base, balance, group), online, path), path, seconds)
+            | kept(train(preset, online, path), path, seconds)
         )
     shutil.rmtree(place, ignore_errors=True)
     return found
@@ -93,18 +98,19 @@ def settings_of(
     return {**protocol["settings"], **group["settings"], **about, **own, "seed": cell[3]}
 
 
-def preset_of(base: str, balance: float | None, group: Mapping[str, Any]) -> str:
-    """Return the preset of a base with a fixed balance, or of its family."""
-    return f"{base if balance is not None else f'famo2o-{base}'}/{group['domain']}"
-
-
 def pretrain(
-    cell: Cell, group: Mapping[str, Any], protocol: Mapping[str, Any], balance: float | None, data: Path, path: Path
+    preset: str,
+    cell: Cell,
+    group: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    balance: float | None,
+    data: Path,
+    path: Path,
 ) -> tuple[Path, float]:
     """Train offline; return the run and the core-seconds that it took."""
     settings = settings_of(cell, group, protocol, balance, data)
     settings |= {"warmup.steps": 0, "finetune.steps": 0, "pretrain.eval_every": 1_000_000, "evaluation.episodes": 2}
-    summary = train(preset_of(cell[2], balance, group), settings, path)
+    summary = train(preset, settings, path)
     return path, sum(summary["wall_seconds"].values())
 
 
@@ -152,6 +158,7 @@ def main() -> None:
             with RESULTS.open("a") as file:
                 file.writelines(json.dumps(record) + "\n" for record in future.result())
             print(*waiting[future], flush=True)
+    report(protocol, read_kept(), RESULTS.parent)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from balrl.config import RunConfig
 from balrl.rollout import Policy, Step
 from balrl.run.champions import Champions
 from balrl.run.components import Components
+from balrl.run.family import OWN, balance_of
 from balrl.run.member_bandit import MemberBandit
 from balrl.run.selection import Selection
 from balrl.run.state import RunState
@@ -38,6 +39,7 @@ class Casting:
         self._selection: Selection | None = None
         self._members: MemberBandit | None = None
         self._champions: Champions | None = None
+        self._is_released = False
 
     def warmup(self) -> Actor:
         """Return who acts in the warm-up."""
@@ -53,8 +55,11 @@ class Casting:
         c, run = self.config.finetune, self.components
         if c.member == "bandit" and self._members is None:
             self._begin_members()
-        if c.serve == "champion":
-            champions = self._champions or self._begin_champions()
+        champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
+        if c.member == "own" and not self._is_released:
+            balance_of(run.agent).choose(OWN.kept, OWN.shift)  # after the chosen one became the first champion
+            self._is_released = True
+        if champions is not None:
             return Actor(champions.act, lambda step: self._watch(champions, step, log))
         if self._members is not None:
             return Actor(self._members.explore, self._members.saw)

@@ -10,6 +10,7 @@ import torch
 
 import balrl
 from balrl.errors import UserError
+from balrl.run.halving import Halving
 from tests.run.small import SMALL, Interrupt, Listening, final_state, maze_config, records
 
 CHOOSING = {
@@ -68,6 +69,28 @@ def test_what_came_of_it_is_written_down(whole: Path) -> None:
     assert loaded.champion is not None
     evaluated = balrl.evaluate(whole, episodes=2, num_envs=2)
     assert list(evaluated.returns) == json.loads((whole / "evaluations.json").read_text())[-1]["returns"]
+
+
+@pytest.mark.parametrize("stop", [None, 401, 412, 460])
+def test_the_chosen_member_is_the_first_champion_and_the_learner_goes_on_with_its_own(
+    stop: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Halving, "winner", lambda _: 1)
+    settings = {**CHOOSING, "finetune.member": "own", "finetune.steps": "60"}
+    config = maze_config(**settings)
+    if stop is None:
+        result = balrl.train(config, tmp_path / "run")
+    else:
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(config, tmp_path / "run", Interrupt(stop, crash=True))
+        result = balrl.resume(tmp_path / "run")
+    found = result.summary["selection"]
+    agent = balrl.load_agent(tmp_path / "run")
+    assert agent.balance is not None
+    assert agent.champion is not None
+    assert (float(agent.balance.kept), float(agent.balance.shift)) == (1.0, 0.0)
+    own = agent.champion.state_dict()
+    assert float(own["balance.kept"]) == found["arms"][found["winner"]]["kept"]
 
 
 def test_the_champion_is_the_floor_whatever_the_learner_does(tmp_path: Path) -> None:
