@@ -61,10 +61,9 @@ class CQL(SAC):
             descend(self.optimizers["alpha"], self.alpha_loss(metrics["critic/penalty"]))
         return metrics
 
-    def update_policy(self, batch: Batch) -> Metrics:
-        metrics = super().update_policy(batch)
+    def update_balance(self, observations: Tensor, batch: Batch) -> Metrics:
+        metrics = super().update_balance(observations, batch)
         if self.phase == "offline":
-            observations = self.normalizer(batch.observations)
             slack = partial(self.slack, observations, batch.actions)
             metrics |= self.balance.adapt(observations, slack, batch.trusted, self.clock, self.phase_length)
         return metrics

@@ -106,11 +106,7 @@ class SAC(Agent):
         """Take one step of the balance model where it is due, of the policy and of the temperature."""
         observations = self.normalizer(batch.observations)
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
-        balance_metrics = {}
-        if self.phase_updates % self.balance.every == 0:
-            balance_metrics = self.balance.update(
-                observations, lambda b: self.improvement(observations, b), self.stream
-            )
+        balance_metrics = self.update_balance(observations, batch)
         loss, log_prob = self.policy_loss(observations, balance)
         loss = self.anchored(loss, lambda: self.balance.condition(observations, balance))
         descend(self.optimizers["policy"], loss)
@@ -121,6 +117,12 @@ class SAC(Agent):
             "policy/temperature": self.temperature,
             **balance_metrics,
         }
+
+    def update_balance(self, observations: Tensor, batch: Batch) -> Metrics:
+        """Take one step of the balance model where it is due, for a batch's normalised observations."""
+        if self.phase_updates % self.balance.every:
+            return {}
+        return self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
 
     @property
     def temperature(self) -> Tensor:
