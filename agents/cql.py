@@ -14,6 +14,7 @@ from balrl.agents.sac import SAC
 from balrl.batch import Batch
 from balrl.checkpoint import Carried
 from balrl.optim import adam, descend, in_blocks
+from balrl.policies import normal_log_prob, tanh_log_det
 
 PENALTY_WEIGHT = Carried("raw_alpha", "critic", "penalty weight", optional=True)
 MAX_ALPHA = 1e6
@@ -31,7 +32,7 @@ class CQL(SAC):
     - Applied to k random members only, the penalty is multiplied by members/k: the expected loss is the same.
     - The target can take the best of several sampled next actions.
     - With a target gap, α is learned: the term is ``α · (penalty − gap)`` and ``L_α = −α · (penalty − gap)``.
-    - A selective balance weights each state's penalty (arXiv 2505.19923); there α is 1.
+    - A selective balance weights each state's penalty (arXiv 2505.19923), in α's place: α is then 1.
     - In the online phase the penalty stays, or is dropped (`conservative_online`): what is left is soft actor-critic.
     """
 
@@ -127,16 +128,23 @@ class CQL(SAC):
     def slack(self, observations: Tensor, actions: Tensor, bound: Tensor) -> Tensor:
         """Return ``max(log π(a|s), log π(a_10|s)) − log π(a_n|s)`` ``[B]`` for a bound n ``[]``.
 
-        a_n lies n deviations above the policy's mean, but no further than 0.1 n above its mode.
+        a_n lies n deviations from the policy's mean, but no further than 0.1 n from its mode; the mean of both sides.
         """
-        inputs = self.balance.condition(observations, self.balance.mode(observations))
+        inputs = self.balance.condition(observations, self.balance.sample(observations, False, self.stream))
         mean, log_std = self.policy(inputs)
-        mode = self.policy.mode(inputs)
+        squashed = self.config.policy == "tanh-gaussian"
 
         def density_at(n: float | Tensor) -> Tensor:
-            far = mean + n * log_std.exp()
-            far = torch.tanh(far) if self.config.policy == "tanh-gaussian" else far
-            return self.policy.log_prob(inputs, torch.minimum(far, mode + 0.1 * n))
+            total = torch.zeros_like(mean[..., 0])
+            for side in (1, -1):
+                far = side * mean + n * log_std.exp()
+                if squashed:  # before the tanh: a saturated policy's a_n would all be the border
+                    cap = torch.tanh(side * mean) + 0.1 * n
+                    far = torch.minimum(far, torch.where(cap < 1, torch.atanh(cap.clamp(max=1 - 1e-6)), torch.inf))
+                else:
+                    far = torch.minimum(far, side * mean + 0.1 * n)
+                total = total + normal_log_prob(far, side * mean, log_std) - (tanh_log_det(far) if squashed else 0)
+            return total / 2
 
         return torch.maximum(self.policy.log_prob(inputs, actions), density_at(10.0)) - density_at(bound)
 

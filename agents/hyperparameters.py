@@ -319,6 +319,8 @@ class CQLConfig(SoftActorCriticConfig):
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
+        if self.balance.kind == "selective" and self.target_gap is None and self.alpha != 1:
+            raise ValueError(f"a selective balance stands in alpha's place: set alpha to 1, it is {self.alpha:g}")
         if self.penalty_members is not None and self.penalty_members > self.critics:
             raise ValueError(f"penalty_members {self.penalty_members} is more than the {self.critics} critics")
         return self

@@ -77,7 +77,7 @@ class SAC(Agent):
 
         The policy's step sees the critics after their steps, and all rows (or the last B, by `policy_batch`).
         """
-        self._count()
+        self._count(utd)
         metrics = self._step(batch, utd)
         self._average()
         return metrics

@@ -38,7 +38,7 @@ class SelectiveBalanceModule(Balance):
         super().__init__()
         self.config, self.coefficient = config, config.coefficient
         self.trunk = MLP(observation_dim, config.hidden)
-        self.head = Linear(self.trunk.output_dim, 1)
+        self.head = Linear(self.trunk.output_dim, 1, gain=0.01)  # so small that f begins as its bias everywhere
         nn.init.constant_(self.head.bias, math.log(2))  # where sigmoid is 2/3, and β is β₀
         self.register_buffer("bound", torch.tensor(config.bound[0]))
         self.register_buffer("checks", torch.zeros((), dtype=torch.int64))
@@ -53,7 +53,8 @@ class SelectiveBalanceModule(Balance):
         return penalty * (self.tightness(observations).detach() * self.left)
 
     def sample(self, observations: Tensor, online: bool, stream: RandomStream) -> Tensor:
-        return self.mode(observations)
+        """Return what `weight` and `condition` do not look at: the constraint has its own weight."""
+        return observations.new_full(observations.shape[:-1], 1.0) * self.coefficient
 
     @torch.no_grad()
     def mode(self, observations: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class SelectiveBalanceModule(Balance):
         m = torch.ones_like(left) if trusted is None else trusted.to(left.dtype)
         descend(self.optimizers["balance"], self.loss(observations, left, m), self.config.max_norm)
         mean = (left * m).sum(-1) / m.sum(-1).clamp(min=1)
-        self._grow(mean, clock, length)
+        self._grow(torch.where(m.sum(-1) > 0, mean, 1.0), clock, length)  # without a trusted row nothing strays
         tightness = self.tightness(observations).detach()
         return {
             "balance/constraint": tightness.mean(-1),
@@ -91,16 +92,16 @@ class SelectiveBalanceModule(Balance):
     @torch.no_grad()
     def _grow(self, slack: Tensor, clock: Tensor, length: int | None) -> None:
         """Let the bound grow where a check of it is due and the trusted rows' mean slack ``[]`` is not above 0."""
-        (low, high), every = self.config.bound, max(1, (length or PUBLISHED_UPDATES) // self.config.bound_steps)
-        is_due = clock >= (self.checks + 1) * every
-        self.checks.add_(is_due)
+        (low, high), every = self.config.bound, -(-(length or PUBLISHED_UPDATES) // self.config.bound_steps)
+        checks = clock // every
+        is_due = checks > self.checks  # in another offline phase the clock, and so the checks, begin anew
+        self.checks.copy_(checks)
         grown = (self.bound + (high - low) / 10).clamp(max=high)
         self.bound.copy_(torch.where(is_due & (slack <= 0), grown, self.bound))
 
     @torch.no_grad()
     def tick(self, online: bool, clock: Tensor, length: int | None) -> None:
         if not online:
-            self.checks.mul_(clock != 1)  # another offline phase checks anew
             self.left.fill_(1)
             return
         share = (clock.to(self.left.dtype) / (self.config.release_share * (length or PUBLISHED_UPDATES))).clamp(max=1)

@@ -138,7 +138,9 @@ class TD3BC(Agent):
     @torch.no_grad()
     def slack(self, observations: Tensor, actions: Tensor, bound: Tensor) -> Tensor:
         """Return ``(0.1 n)² − mean over action dimensions min((π(s) − a)², 1)`` ``[B]`` for a bound n ``[]``."""
-        chosen = self.policy(self.balance.condition(observations, self.balance.mode(observations)))
+        chosen = self.policy(
+            self.balance.condition(observations, self.balance.sample(observations, False, self.stream))
+        )
         return 0.01 * bound.square() - (chosen - actions).square().clamp(max=1).mean(-1)
 
     @torch.no_grad()

@@ -207,10 +207,10 @@ class Agent(OptimizedModule, ABC):
         """What an update depends on that is no tensor: while it is the same, so are the update's operations."""
         return self.phase, self.phase_length, self.phase_updates % (self.balance.every if self.balance else 1)
 
-    def _count(self) -> None:
-        """Count an update, for the host in `phase_updates` and for tensors in `clock`."""
+    def _count(self, utd: int = 1) -> None:
+        """Count an update, for the host in `phase_updates`, and its critic steps, for tensors, in `clock`."""
         self.phase_updates += 1
-        self.clock.add_(1)
+        self.clock.add_(utd)
         if self.balance is not None:
             self.balance.tick(self.phase == "online", self.clock, self.phase_length)
 

@@ -158,7 +158,8 @@ class WarmupConfig(Config):
         "frozen policy while the critics are updated",
     )
     select: Literal["none", "halving"] = Field(
-        "none", description="halving: a family's members play the episodes, and the best by their returns acts then on"
+        "none",
+        description="halving: a family's members play the episodes, and the best by their returns acts at the end",
     )
     arms: Literal["members", "offsets", "both"] = Field(
         "members", description="beside the balance model's own choice: constant members, offsets of it, or half of each"
@@ -197,11 +198,10 @@ class FinetuneConfig(Config):
         description="whose policy is evaluated, exported and used by predict: the learner's newest, or the best frozen "
         "one by its episodes' returns, which is the offline policy until another has earned it",
     )
-    member: Literal["fixed", "own", "bandit"] = Field(
-        "fixed",
-        description="of a family, who fine-tunes: fixed, the one chosen in the warm-up, else the model's choice; own, "
-        "the model's choice, the chosen one being the first champion; bandit, drawn for each episode by the latest "
-        "returns",
+    member: Literal["own", "fixed", "bandit"] = Field(
+        "own",
+        description="of a family, who fine-tunes: own, the balance model's choice, the one that the warm-up chose being "
+        "the first champion; fixed, the chosen one; bandit, drawn for each episode by the latest returns",
     )
     member_by: Literal["return", "success"] = Field("return", description="what an episode counts for that")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")

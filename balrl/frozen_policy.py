@@ -63,7 +63,7 @@ def acting_inputs(
 ) -> Tensor:
     """Return a policy's input for raw observations, under coefficients ``[B]`` or those that the balance acts with."""
     inputs: Tensor = normalizer(observations)
-    if balance is None:
+    if balance is None or balance.embedding_dim == 0:
         return inputs
     return balance.condition(inputs, balance.mode(inputs) if coefficients is None else coefficients)
 

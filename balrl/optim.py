@@ -109,7 +109,8 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | No
     gradients = torch.autograd.grad(losses.sum(), parameters)
     if max_norm is not None:
         norms = torch.stack([g.square().reshape(*losses.shape, -1).sum(-1) for g in gradients]).sum(0).sqrt()
-        share = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        limit: Any = max_norm  # in a population that varies it one for each member
+        share = ((stacked(limit) if isinstance(limit, Tensor) else limit) / (norms + 1e-6)).clamp(max=1.0)
         gradients = tuple(g * rows(share, g) for g in gradients)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient

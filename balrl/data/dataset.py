@@ -230,11 +230,15 @@ class Dataset:
         return np.where(self.ends[:, None], self.actions, following)
 
     def trusted(self, share: float) -> Array:
-        """Return 1 for the rows of the best share of the episodes by return, at least one, else 0: ``[N]`` float32."""
-        count = max(1, int(np.ceil(share * len(self.episode_slices))))
-        best = np.zeros(len(self.episode_slices), np.float32)
-        best[np.argsort(-self.episode_returns, kind="stable")[:count]] = 1
-        return np.repeat(best, self.episode_lengths)
+        """Return 1 for the rows of the best share of the episodes by return, at least one, else 0: ``[N]`` float32.
+
+        Equal episodes are treated alike: all as good as the last of the share are in it, unless those are the worst.
+        """
+        returns = self.episode_returns
+        count = max(1, int(np.ceil(share * len(returns))))
+        last, worst = np.sort(returns)[-count], returns.min()
+        is_best = returns > last if last == worst and share < 1 and returns.max() > worst else returns >= last
+        return np.repeat(is_best.astype(np.float32), self.episode_lengths)
 
     def select(self, rows: Array) -> Dataset:
         """Return the rows at a boolean or integer index that keeps whole episodes."""

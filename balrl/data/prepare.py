@@ -130,7 +130,7 @@ def to_replay(
     Args:
         monte_carlo: how the transformed rewards' returns are taken, where those are asked for.
         allocate: makes the storage; see `ReplayBuffer`.
-        trusted_share: of the episodes, the best by the data's own rewards, whose rows are trusted.
+        trusted_share: of the episodes, the best by return, whose rows are trusted.
     """
     trusted = dataset.trusted(trusted_share) if "trusted" in fields else None
     rewards = transform(dataset.rewards)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from balrl.data.dataset import Array, Dataset
+from balrl.data.prepare import observation_statistics
 
 SAMPLED = 20_000
 """Rows that neighbours are looked for among."""
@@ -48,13 +49,15 @@ class Profile:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether nearly all steps have one and the same reward."""
-        return self.common_reward >= 0.9
+        """Whether nearly all steps have one and the same reward, and some episodes are paid more."""
+        return self.common_reward >= 0.9 and self.paying > 0
 
     @property
     def is_narrow(self) -> bool:
-        """Whether nine of ten episodes return within a tenth of the best."""
-        return self.best - self.low <= 0.1 * max(abs(self.best), 1e-6)
+        """Whether nine of ten episodes return within a tenth of the best, and their actions agree."""
+        agree = self.disagreement is not None and self.disagreement < 0.8
+        alike = self.best - self.low <= 0.1 * abs(self.best)
+        return self.episodes >= 10 and agree and alike and self.common_reward < 1
 
     @property
     def is_small(self) -> bool:
@@ -69,11 +72,14 @@ def profile(dataset: Dataset, seed: int = 0) -> Profile:
         seed: of the sample.
     """
     returns = np.sort(dataset.episode_returns)
-    values, counts = np.unique(np.round(dataset.rewards, 6), return_counts=True)
-    common = values[counts.argmax()]
-    pays = np.logical_or.reduceat(dataset.rewards > common + 1e-6, [s.start for s in dataset.episode_slices])
-    deviations = dataset.observations.std(0)
-    moving = deviations[deviations > 1e-6]
+    rewards = np.asarray(dataset.rewards, np.float64)
+    grain = max(1e-6 * float(np.ptp(rewards)), np.finfo(np.float64).tiny)  # smaller differences are rounding
+    values, counts = np.unique(np.round((rewards - rewards.min()) / grain), return_counts=True)
+    common = rewards.min() + grain * values[counts.argmax()]
+    pays = np.logical_or.reduceat(rewards > common + grain, [s.start for s in dataset.episode_slices])
+    largest = np.abs(dataset.observations).max(0)
+    deviations = observation_statistics(dataset, 0.0)[1]
+    moving = deviations[deviations > 1e-6 * np.maximum(largest, 1e-6)]
     disagreement, distance = _neighbours(dataset, np.random.default_rng(seed))
     low, middle, high = (float(q) for q in np.quantile(returns, (0.1, 0.5, 0.9)))
     last = np.array([s.stop - 1 for s in dataset.episode_slices])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, NamedTuple
 
 from balrl.data.dataset import Dataset
 from balrl.data.inspect import problems
+from balrl.data.prepare import check_finite
 from balrl.data.profile import Profile, profile
 from balrl.errors import UserError
 from balrl.plain_yaml import dump_yaml
@@ -13,15 +15,16 @@ from balrl.run.presets import load_config, preset_names
 from balrl.run.registry import inspection_context, load_dataset
 
 DOMAINS = (
-    ("balrl/PointMaze", "point-maze"),
-    ("Adroit", "adroit"),
-    ("AntMaze", "antmaze"),
-    ("FrankaKitchen", "kitchen"),
+    ("balrl/pointmaze", "point-maze"),
+    ("adroit", "adroit"),
+    ("-human-v", "adroit"),
+    ("-cloned-v", "adroit"),
+    ("antmaze", "antmaze"),
     ("kitchen", "kitchen"),
 )
-"""What a task's name begins with or holds, and the presets for such tasks; any other has those for locomotion."""
-MEASURED_UPDATES = 50_000
-"""The longest offline phase that the pages behind the rules looked at."""
+"""What a task's name holds, in small letters, and the presets for such tasks; any other has those for locomotion."""
+MEASURED_UPDATES, MEASURED_ROWS = 50_000, 200_000
+"""The longest offline phase that the pages behind the rules looked at, and how many transitions it is advised for."""
 
 
 class Reason(NamedTuple):
@@ -84,11 +87,12 @@ def advise(dataset: str | Dataset, env: str | None = None) -> Advice:
         env: the task for fine-tuning; by default the one that the data names.
 
     Raises:
-        UserError: when there is no such data or task.
+        UserError: when there is no such data or task, or a value is NaN or infinite.
     """
     context = inspection_context(env)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, context.max_episode_steps)
     name = data.name if isinstance(dataset, Dataset) else dataset
+    check_finite(data)
     task, known = env or data.env_id, context
     if env is None and task is not None:
         try:
@@ -96,9 +100,9 @@ def advise(dataset: str | Dataset, env: str | None = None) -> Advice:
         except UserError:  # what is not installed here can still be advised on
             known = context
     found = profile(data)
-    domain = next((domain for part, domain in DOMAINS if part in (task or "")), "locomotion")
+    domain = next((domain for part, domain in DOMAINS if part in (task or "").lower()), "locomotion")
     preset, settings, reasons = _base(found, domain)
-    settings |= _scales(found, reasons) | _length(found, preset, reasons) | _online(found, env, reasons)
+    settings |= _scales(found, reasons) | _length(found, preset, reasons) | _online(env, reasons)
     return Advice(name, task, found, preset, settings, reasons, problems(data, known))
 
 
@@ -123,11 +127,11 @@ def _base(found: Profile, domain: str) -> tuple[str, dict[str, Any], list[Reason
     if found.is_sparse:
         why = Reason(
             f"{found.common_reward:.0%} of the steps have one reward{_disagreeing(found)}",
-            "IQL with a small balance: more imitation of what was good",
+            "IQL with a small balance (in AntMaze the published one): more imitation of what was good",
             "docs/results/spine.md, the grid in the maze",
             "`balrl family` shows larger balances to return more",
         )
-        return _preset("iql", domain), {"agent.balance.coefficient": 1.0}, [why]
+        return _preset("iql", domain), {"agent.balance.coefficient": 1.0} if domain == "point-maze" else {}, [why]
     why = Reason(
         f"returns from {found.low:.4g} to {found.best:.4g}, a dense reward",
         "IQL with dropout in the policy, acting with averaged weights: its last checkpoint is worth having",
@@ -159,21 +163,25 @@ def _scales(found: Profile, reasons: list[Reason]) -> dict[str, Any]:
 
 def _length(found: Profile, preset: str, reasons: list[Reason]) -> dict[str, Any]:
     planned = load_config(preset).pretrain.updates
-    updates = min(planned, 20_000 if found.is_small else MEASURED_UPDATES)
-    if updates == planned:
-        return {}
+    if found.transitions > MEASURED_ROWS:
+        updates = max(planned, min(1_000_000, found.transitions // 2))
+        therefore = f"{updates:,} offline updates; half an update for each transition is what was measured on fewer"
+    else:
+        updates = min(planned, 20_000 if found.is_small else MEASURED_UPDATES)
+        therefore = f"{updates:,} offline updates"
+        therefore += f" in place of the paper's {planned:,}" if planned > updates else ""
     reasons.append(
         Reason(
             f"{found.transitions:,} transitions",
-            f"{updates:,} offline updates; the paper's {planned:,} are for ten times the data",
+            therefore,
             "docs/results/balances.md: the last checkpoint falls with more",
             "evaluations still rise at the end",
         )
     )
-    return {"pretrain.updates": updates, "pretrain.eval_every": max(1, updates // 10)}
+    return {} if updates == planned else {"pretrain.updates": updates, "pretrain.eval_every": max(1, updates // 10)}
 
 
-def _online(found: Profile, env: str | None, reasons: list[Reason]) -> dict[str, Any]:
+def _online(env: str | None, reasons: list[Reason]) -> dict[str, Any]:
     if env is None:
         return {"warmup.steps": 0, "finetune.steps": 0}
     reasons.append(
@@ -193,5 +201,4 @@ def _preset(algorithm: str, domain: str) -> str:
 
 
 def _text(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else f"{value}"
-    return f"'{text}'" if " " in text else text
+    return shlex.quote(str(value).lower() if isinstance(value, bool) else str(value))

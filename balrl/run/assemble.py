@@ -159,7 +159,7 @@ def _prepared_agent(
             agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
     if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
         raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
-    if config.finetune.steps and config.finetune.member != "fixed":
+    if config.finetune.steps and config.finetune.member == "bandit":
         balance_of(agent)
     if config.warmup.steps and config.warmup.select != "none":
         balance_of(agent)

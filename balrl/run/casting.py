@@ -56,7 +56,7 @@ class Casting:
         if c.member == "bandit" and self._members is None:
             self._begin_members()
         champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
-        if c.member == "own" and not self._is_released:
+        if c.member == "own" and run.agent.is_family and not self._is_released:
             balance_of(run.agent).choose(OWN.kept, OWN.shift)  # after the chosen one became the first champion
             self._is_released = True
         if champions is not None:
@@ -73,9 +73,10 @@ class Casting:
         found, notice = state.selection, self.components.display.notice
         arm, own, count = found["arms"][found["winner"]], found["arms"][0], len(found["arms"])
         if own["episodes"]:
+            mean, of_own = arm["pooled"]["mean"], own["pooled"]["mean"]
             notice(
-                f"balance: {arm['label']} acts from now on, mean {found['by']} {arm['mean']:.4g} of {arm['episodes']} "
-                f"episodes (own choice: {own['mean']:.4g} of {own['episodes']})"
+                f"balance: {arm['label']} is chosen, mean {found['by']} {mean:.4g} (own choice: {of_own:.4g}), "
+                f"by {sum(a['episodes'] for a in found['arms'])} episodes of {count} members together"
             )
         else:
             notice(

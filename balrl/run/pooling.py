@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-LIKENESS = (0.05, 0.1, 0.2, 0.4)
+LIKENESS = (0.05, 0.1, 0.2, 0.4, 1.6, 6.4, 25.6, 102.4)
 """Variances between the arms' means that are thought possible, in variances of an episode."""
 WIDTHS = (1 / 7, 2 / 7, 4 / 7)
 """Distances, in shares of the range, over which arms are thought to be alike."""
@@ -40,7 +40,7 @@ class Pooled(NamedTuple):
         c = self.covariance
         variance = float(c[arm, arm] + c[other, other] - 2 * c[arm, other])
         difference = float(self.mean[arm] - self.mean[other])
-        if variance <= 1e-12 or arm == other:
+        if variance <= 0 or arm == other:
             return 0.5 if difference == 0 else float(difference > 0)
         return 0.5 * (1 + math.erf(difference / math.sqrt(2 * variance)))
 
@@ -62,13 +62,14 @@ def pool(values: Sequence[Sequence[float]], places: Sequence[Place]) -> Pooled |
     if not counts.sum():
         return None
     everything = np.concatenate([np.asarray(v, np.float64) for v in values])
-    centre, played = everything.mean(), counts > 0
-    means = np.array([np.mean(v) if len(v) else centre for v in values])
-    within = sum(float(np.square(np.asarray(v) - m).sum()) for v, m in zip(values, means, strict=True) if len(v))
-    doubt = 0.25 * float(np.ptp(everything)) ** 2
-    noise = (within + doubt) / (counts.sum() - played.sum() + 1)
-    if noise == 0:
-        return Pooled(means, np.zeros((len(values), len(values))))
+    low, unit, played = float(everything.min()), float(np.ptp(everything)), counts > 0
+    if unit == 0:
+        return Pooled(np.full(len(values), low), np.zeros((len(values), len(values))))
+    shares = [(np.asarray(v, np.float64) - low) / unit for v in values]  # of the range, whatever the unit
+    centre = float(np.concatenate(shares).mean())
+    means = np.array([v.mean() if len(v) else centre for v in shares])
+    within = sum(float(np.square(v - m).sum()) for v, m in zip(shares, means, strict=True))
+    noise = (within + 0.25) / (counts.sum() - played.sum() + 1)
     seen, found = means[played] - centre, []
     for likeness in LIKENESS:
         for width in WIDTHS:
@@ -85,7 +86,7 @@ def pool(values: Sequence[Sequence[float]], places: Sequence[Place]) -> Pooled |
     spread = sum(
         w * (f[2] + np.outer(f[1] - mean, f[1] - mean)) for w, f in zip(weights, found, strict=True)
     )  # within and between the hypotheses
-    return Pooled(centre + mean, spread)
+    return Pooled(low + unit * (centre + mean), spread * unit**2)
 
 
 def _likeness(places: Sequence[Place], width: float) -> Array:

@@ -92,7 +92,9 @@ def take_over(agent: Agent, source: Source, config: InitConfig) -> list[str]:
         theirs, wanted = _tensors_of(piece, source.tensors), _tensors_of(piece, ours)
         if not wanted and not theirs:
             continue
-        if piece.optional and (not theirs or not wanted):
+        seen = agent.is_family or isinstance(getattr(source.config, "balance", None), StateAdaptiveBalance)
+        is_unseen = piece.name == "balance" and not seen  # a constraint's: no part of the policy
+        if (piece.optional or is_unseen) and (not theirs or not wanted):
             groups["dropped" if theirs else "fresh"].append(piece.label)
             continue
         if piece.ensemble:
@@ -177,9 +179,13 @@ def _check_shapes(theirs: dict[str, Tensor], ours: dict[str, Tensor], source: So
             elif "norms" in name:
                 hint = "; set agent.layer_norm (critics) or agent.policy_layer_norm to what the checkpoint has"
             raise UserError(
-                f"{source.label} does not fit: {name} has shape {a or 'none'} there and {b or 'none'} here; "
+                f"{source.label} does not fit: {name} has shape {_shape(a)} there and {_shape(b)} here; "
                 f"the networks must agree{hint}"
             )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else str(shape)
 
 
 def _check_policy(agent: Agent, source: Source) -> None:

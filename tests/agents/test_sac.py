@@ -86,13 +86,13 @@ def test_utd_takes_critic_steps_on_parts_and_one_policy_step(policy_batch: str) 
     agent = make(critics=3, target_subset=2, policy_batch=policy_batch)
     by_hand, b = copy.deepcopy(agent), random_batch(12, dtype=torch.float64)
     agent.update_utd(b, 3)
-    by_hand._count()
+    by_hand._count(3)
     for start in (0, 4, 8):
         by_hand.update_critic(b.rows(torch.arange(start, start + 4)))
     by_hand.update_policy(b if policy_batch == "all" else b.rows(torch.arange(8, 12)))
     for (name, x), y in zip(agent.state_dict().items(), by_hand.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
-    assert agent.phase_updates == 1
+    assert (agent.phase_updates, int(agent.clock)) == (1, 3)  # schedules over a phase count critic steps
 
 
 def test_a_policy_that_is_not_squashed_is_clipped_and_keeps_its_density() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import gymnasium as gym
 import numpy as np
@@ -87,6 +88,26 @@ def test_the_bound_grows_by_tenths_while_trusted_rows_stray(slack: float) -> Non
     assert float(module.bound) <= 3
 
 
+def test_without_a_trusted_row_nothing_strays() -> None:
+    module, x = balance(bound_steps=4), torch.randn(2, 3).double()
+
+    def strays(_: Tensor) -> Tensor:
+        return -torch.ones(2).double()
+
+    for update in range(1, 8):
+        module.adapt(x, strays, torch.zeros(2), torch.tensor(update), 7)
+    assert float(module.bound) == 1.0
+    for update in range(1, 8):
+        module.adapt(x, strays, None, torch.tensor(update), 7)
+    assert float(module.bound) <= 1.8 + 1e-6  # seven updates hold four checks at most
+
+
+def test_it_begins_near_its_start_whatever_the_scale_of_states() -> None:
+    found = SelectiveBalanceModule(SelectiveBalance(coefficient=1.0), 17).tightness(30 * torch.randn(500, 17))
+    found = found.detach()
+    assert 0.7 < float(found.min()) < float(found.max()) < 1.3
+
+
 def test_it_lets_go_online() -> None:
     for release, half in (("linear", 0.5), ("cosine", math.cos(math.pi / 4))):
         module = balance(release=release, release_share=0.4)
@@ -141,15 +162,27 @@ def test_cqls_slack_and_penalty(policy: str) -> None:
     with torch.no_grad():
         mean, log_std = agent.policy(x)
 
-        def log_prob(a: Tensor) -> Tensor:
-            raw = torch.atanh(a) if squash else a
+        def density(raw: Tensor) -> Tensor:
             return normal_log_prob(raw, mean, log_std) - (tanh_log_det(raw) if squash else 0)
 
-        def at(n: float) -> Tensor:
-            mode, far = (torch.tanh(v) if squash else v for v in (mean, mean + n * log_std.exp()))
-            return log_prob(torch.minimum(far, mode + 0.1 * n).clamp(max=1 - 1e-5 if squash else math.inf))
+        def raw(a: Tensor) -> Tensor:
+            return torch.atanh(a) if squash else a
 
-        expected = torch.maximum(log_prob(actions), at(10.0)) - at(1.0)
+        mode = torch.tanh(mean) if squash else mean
+        std = log_std.exp()
+        if squash:
+
+            def beyond(n: float, side: float) -> Tensor:
+                cap = torch.tanh(side * mean) + 0.1 * n  # beyond the border there is none
+                capped = torch.tensor([math.atanh(c) if c < 1 else math.inf for c in cap.flatten().tolist()])
+                return side * torch.minimum(side * mean + n * std, capped.double().reshape(cap.shape))
+
+            near, far = ([beyond(n, 1.0), beyond(n, -1.0)] for n in (1.0, 10.0))
+        else:
+            near = [torch.minimum(mean + std, mode + 0.1), torch.maximum(mean - std, mode - 0.1)]
+            far = [torch.minimum(mean + 10 * std, mode + 1), torch.maximum(mean - 10 * std, mode - 1)]
+        bound, limit = ((density(one) + density(other)) / 2 for one, other in (near, far))
+        expected = torch.maximum(density(raw(actions)), limit) - bound
         torch.testing.assert_close(agent.slack(x, actions, torch.tensor(1.0).double()), expected, rtol=1e-3, atol=1e-3)
         batch = random_batch(6, dtype=torch.float64)
         agent.stream = RandomStream(0)
@@ -161,8 +194,24 @@ def test_cqls_slack_and_penalty(policy: str) -> None:
         torch.testing.assert_close(found, (excess * agent.balance.tightness(batch.observations)).mean())
 
 
+@pytest.mark.parametrize("mean", [8.0, -8.0])
+def test_cqls_slack_sees_a_saturated_policy_stray(mean: float) -> None:
+    config = CQLConfig(hidden=(8,), alpha=1.0, balance=SelectiveBalance(hidden=(8,), coefficient=0.1))
+    agent = CQL(*SPACES, config).double()
+    torch.nn.init.zeros_(agent.policy.mean.weight)
+    torch.nn.init.constant_(agent.policy.mean.bias, mean)
+    other = -0.9 * torch.ones(3, 2).double() * (1 if mean > 0 else -1)
+    slack = agent.slack(torch.randn(3, 3).double(), other, torch.tensor(1.0).double())
+    assert (slack < -20).all()
+
+
+def test_a_selective_balance_stands_in_alphas_place() -> None:
+    with pytest.raises(ValueError, match="set alpha to 1, it is 5"):
+        CQLConfig(balance=SelectiveBalance())
+
+
 def test_trust_is_asked_for_offline_only() -> None:
-    for kind, config in ((TD3BC, TD3BCConfig), (CQL, CQLConfig)):
+    for kind, config in ((TD3BC, TD3BCConfig), (CQL, partial(CQLConfig, alpha=1.0))):
         agent = kind(*SPACES, config(hidden=(8,), balance=SelectiveBalance(hidden=(8,))))
         assert agent.fields_in("offline") == ("trusted",)
         assert agent.fields_in("online") == ()

@@ -177,3 +177,11 @@ def test_rows_of_the_best_episodes_are_trusted() -> None:
     assert data.trusted(0.3).tolist() == [0] * 5 + [1] * 4
     assert data.trusted(0.5).tolist() == [0] * 3 + [1] * 6
     assert data.trusted(1.0).tolist() == [1] * 9
+
+
+def test_equal_episodes_are_trusted_alike() -> None:
+    data = make_dataset((1,) * 10, (False,) * 10)
+    for paid, expected in (([7, 8, 9], [0] * 7 + [1] * 3), (range(1, 10), [0] + [1] * 9), ([], [1] * 10)):
+        data.rewards[:] = [1.0 if i in paid else 0.0 for i in range(10)]
+        data.__dict__.pop("episode_returns", None)
+        assert data.trusted(0.5).tolist() == expected

@@ -56,6 +56,8 @@ def test_returns_rewards_and_sizes() -> None:
 def test_narrow_is_within_a_tenth_of_the_best(spread: float, narrow: bool) -> None:
     rewards = np.repeat(np.linspace(1 - spread, 1, 40), 50)
     assert profile(made(rewards=rewards)).is_narrow == narrow
+    assert not profile(made(rewards=rewards, noise=1.0)).is_narrow  # alike, and chance
+    assert not profile(made(episodes=1, length=2000, rewards=rewards)).is_narrow
 
 
 def test_scales_leave_constant_dimensions_out() -> None:
@@ -64,6 +66,15 @@ def test_scales_leave_constant_dimensions_out() -> None:
     assert profile(data).scales == pytest.approx(100, rel=0.1)
     data.observations[:, 1] = 3
     assert profile(data).scales == 1
+    many = made(episodes=1000)
+    many.observations[:, 0] = 1000.3
+    assert profile(many).scales == 1
+
+
+def test_small_rewards_are_told_apart_and_survival_is_not_sparse() -> None:
+    dense = np.random.default_rng(0).normal(size=2000) * 1e-8
+    assert not profile(made(rewards=dense)).is_sparse
+    assert not profile(made(rewards=np.ones(2000))).is_sparse
 
 
 def test_a_single_episode_has_no_neighbours() -> None:

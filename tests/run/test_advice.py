@@ -22,7 +22,8 @@ def of(rewards: np.ndarray, episodes: int, length: int, **about: object) -> Advi
 
 
 def test_equal_episodes_are_imitated() -> None:
-    found = of(np.ones(40_000), 200, 200)
+    nearly = np.repeat(np.linspace(0.95, 1, 200), 200)
+    found = of(nearly, 200, 200)
     assert found.preset == "bc/locomotion"
     assert "imitate" in found.reasons[0].therefore
 
@@ -70,7 +71,34 @@ def test_what_it_says_can_be_run(tmp_path: Path) -> None:
     assert load_config(words[3], settings=dict(word.split("=", 1) for word in words[4:])) == config
 
 
-def test_what_is_broken_in_the_data_comes_first() -> None:
+@pytest.mark.parametrize("rewards", [np.zeros(40_000), -np.ones(40_000)])
+def test_failures_are_not_imitated(rewards: np.ndarray) -> None:
+    assert not advise(made(200, 200, noise=1.0, rewards=rewards)).preset.startswith("bc")
+    assert not advise(made(1, 40_000, rewards=rewards)).preset.startswith("bc")
+
+
+def test_more_data_is_trained_on_for_longer() -> None:
+    assert "pretrain.updates" not in of(DENSE, 200, 200).settings
+    found = of(np.repeat(np.linspace(0, 1, 500), 1_000), 500, 1_000)
+    assert found.settings["pretrain.updates"] == 250_000
+
+
+def test_names_of_d4rl_find_their_presets() -> None:
+    rewards = np.zeros((400, 100))
+    rewards[::3, -1] = 1
+    found = of(rewards.ravel(), 400, 100, env_id="antmaze-large-diverse-v2")
+    assert found.preset == "iql/antmaze"
+    assert "agent.balance.coefficient" not in found.settings
+
+
+def test_what_cannot_be_trained_on_is_one_line() -> None:
     data = made(200, 200, rewards=DENSE)
-    data.rewards[7] = np.nan
-    assert any("NaN" in problem for problem in advise(data).problems)
+    data.observations[7] = np.nan
+    with pytest.raises(UserError, match=r"NaN or infinite.*balrl data check"):
+        advise(data)
+
+
+def test_what_is_odd_in_the_data_comes_first() -> None:
+    data = made(200, 200, rewards=DENSE)
+    data.next_observations[5] += 1
+    assert any("disagree" in problem for problem in advise(data).problems)

@@ -55,18 +55,28 @@ def test_no_episode_and_no_difference() -> None:
 @settings(max_examples=40)
 @given(
     values=st.lists(st.lists(st.floats(-1e3, 1e3), max_size=5), min_size=2, max_size=9),
-    scale=st.floats(1e-2, 1e2),
+    scale=st.floats(1e-9, 1e9),
     shift=st.floats(-1e3, 1e3),
 )
 def test_units_change_nothing(values: list[list[float]], scale: float, shift: float) -> None:
     places = [Place(None, False), *(Place(i / 8, i % 2 == 0) for i in range(len(values) - 1))]
-    found, other = pool(values, places), pool([[scale * v + shift for v in row] for row in values], places)
+    found, other = pool(values, places), pool([[scale * (v + shift) for v in row] for row in values], places)
     if found is None or np.ptp(np.concatenate([np.asarray(row) for row in values])) < 1e-3:
         return
     assert other is not None
-    size = scale * max(1.0, *(abs(v) for row in values for v in row)) + abs(shift)
-    np.testing.assert_allclose(other.mean, scale * found.mean + shift, atol=1e-6 * size)
+    size = scale * (max(1.0, *(abs(v) for row in values for v in row)) + abs(shift))
+    np.testing.assert_allclose(other.mean, scale * (found.mean + shift), atol=1e-6 * size)
+    assert other.probability_above(1, 0) == pytest.approx(found.probability_above(1, 0), abs=1e-6)
     assert (np.linalg.eigvalsh(found.covariance) > -1e-6 * max(1.0, float(np.abs(found.covariance).max()))).all()
+
+
+def test_a_spike_that_many_episodes_show_is_not_smoothed_away() -> None:
+    rng = np.random.default_rng(0)
+    worth = [85, 80, 80, 80, 0, 100, 0, 0, 0]
+    found = pool([list(m + rng.normal(size=30)) for m in worth], [Place(1.0, False), *LINE])
+    assert found is not None
+    np.testing.assert_allclose(found.mean, worth, atol=1)
+    assert found.probability_above(5, 0) > 0.99
 
 
 def test_a_smooth_family_is_chosen_from_better_than_by_each_arm_alone() -> None:
