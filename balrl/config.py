@@ -200,8 +200,8 @@ class FinetuneConfig(Config):
     )
     member: Literal["own", "fixed", "bandit"] = Field(
         "own",
-        description="of a family, who fine-tunes: own, the balance model's choice, the one that the warm-up chose being "
-        "the first champion; fixed, the chosen one; bandit, drawn for each episode by the latest returns",
+        description="of a family, who fine-tunes: own, the balance model's choice, the warm-up's being the first "
+        "champion; fixed, the warm-up's; bandit, drawn for each episode by the latest returns",
     )
     member_by: Literal["return", "success"] = Field("return", description="what an episode counts for that")
     eval_every: int = Field(5_000, ge=1, description="environment steps between evaluations")
