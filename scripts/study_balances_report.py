@@ -134,7 +134,7 @@ def draw(records: Sequence[Record], warmup: int, path: Path, title: str) -> None
             points = min(len(c) for task in tasks.values() for c in task)
             band = iqm_band([[c[:points] for c in task] for task in tasks.values()])
             steps = [0, *[s - warmup for s in runs[0]["steps"] if s > warmup]][:points]
-            style = ":" if name.startswith("fixed ") else "-"
+            style = ":" if name.startswith("fixed ") else "--" if "champion" in name else "-"
             curves.plot(steps, band.value, style, color=colour, label=name, linewidth=1.5)
             last = [[c[-1] for c in task] for task in tasks.values()]
             profiles.plot(thresholds, performance_profile(last, thresholds).value, style, color=colour, linewidth=1.5)

@@ -71,8 +71,9 @@ def report() -> None:
     """Write the table of everything that is kept."""
     records = kept()
     lines = [
-        "| method | seeds | success after 20,000 updates | after 20,000 steps | best online | core-minutes a run |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| method | seeds | success after 20,000 updates | as fine-tuning begins | after 20,000 steps | lowest online "
+        "| core-minutes a run |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(r["method"] for r in records):
         rows = [r for r in records if r["method"] == method]
@@ -80,8 +81,9 @@ def report() -> None:
         offline = [max(i for i, e in enumerate(r["evaluations"]) if e["phase"] != "finetune") for r in rows]
         columns = [cell([s[1] for s in success])]  # the first evaluation is the untrained policy's
         online = all(len(s) > i + 1 for s, i in zip(success, offline, strict=True))
+        columns.append(cell([s[i] for s, i in zip(success, offline, strict=True)]) if online else "—")
         columns.append(cell([s[-1] for s in success]) if online else "—")
-        columns.append(cell([max(s[i + 1 :]) for s, i in zip(success, offline, strict=True)]) if online else "—")
+        columns.append(cell([min(s[i + 1 :]) for s, i in zip(success, offline, strict=True)]) if online else "—")
         minutes = sum(r["seconds"] for r in rows) / len(rows) / 60
         lines.append(f"| {method} | {len(rows)} | {' | '.join(columns)} | {minutes:.1f} |")
     hours = sum(r["seconds"] for r in records) / 3600
