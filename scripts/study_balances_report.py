@@ -33,9 +33,11 @@ def report(protocol: Mapping[str, Any], records: Sequence[Record], folder: Path)
             about = ", ".join(f"{data} ({count})" for data, count in seeds.items() if count)
             lines += [f"### {base}, {name}", "", f"Data sets (seeds): {about}.", ""]
             lines += table(own, warmup)
+            lines += ["", *by_data(own, warmup)]
             picture = f"{name}-{base}.png"
             draw(own, warmup, folder / picture, f"{base}, {name}")
             lines += ["", f"![Served score over steps, and profiles of the last]({folder.name}/{picture})", ""]
+    lines += [floor(protocol, records), ""]
     hours = sum(r["online_seconds"] + r["pretrain_seconds"] for r in records) / 3600
     commits = ", ".join(sorted({r["commit"] for r in records}))
     lines.append(
@@ -110,6 +112,31 @@ def table(records: Sequence[Record], warmup: int) -> list[str]:
         cells.append(f"{used:.0f}, {100 * used / grid:.0f} %")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def by_data(records: Sequence[Record], warmup: int) -> list[str]:
+    """Return the means on each data set, of the families that serve their newest policy."""
+    lines = ["| data | method | at the switch | mean online | last |", "| --- | --- | --- | --- | --- |"]
+    for data in dict.fromkeys(r["data"] for r in records):
+        for name, runs in methods_of(records).items():
+            found = [scores(runs, warmup, metric).get(data) for metric in ("at the switch", "mean online", "last")]
+            if "champion" not in name and "modes" not in name and all(found):
+                lines.append(
+                    f"| {data} | {name} | {' | '.join(f'{np.mean(values):.1f}' for values in found if values)} |"
+                )
+    return lines
+
+
+def floor(protocol: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """Return how many runs never fall more than 5 points below the switch."""
+    warmups = {data: g["settings"]["warmup.steps"] for g in protocol["groups"].values() for data in g["data"]}
+    held: dict[bool, list[bool]] = {True: [], False: []}
+    for r in records:
+        held["champion" in r["method"]].append(METRICS["lowest − switch"](r, warmups[r["data"]]) >= -5)
+    return (
+        f"Never more than 5 points below the switch: {sum(held[True])} of {len(held[True])} runs that serve a champion"
+        f", {sum(held[False])} of {len(held[False])} others."
+    )
 
 
 def shown(values: Scores) -> str:

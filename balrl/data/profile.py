@@ -22,30 +22,24 @@ class Profile:
 
     Attributes:
         transitions, episodes: how many.
-        low, middle, high: the 10, 50 and 90 % quantiles of the episodes' returns.
+        low: the 10 % quantile of the episodes' returns.
         best: mean return of the best tenth of the episodes.
         common_reward: share of the steps that have the most common reward; 1 in a task that never pays.
         paying: share of the episodes with any reward above the most common one.
-        terminated: share of the episodes that the task ended.
         scales: largest over smallest standard deviation of the observations' dimensions, constant ones left out.
         disagreement: mean distance between the actions in a state and in its nearest state of another episode, over
             that of random pairs; 0 for data of one deterministic policy, 1 where actions do not depend on the state.
             None where episodes have no neighbours.
-        distance: median distance to that state, over that of random pairs, in standardised dimensions.
     """
 
     transitions: int
     episodes: int
     low: float
-    middle: float
-    high: float
     best: float
     common_reward: float
     paying: float
-    terminated: float
     scales: float
     disagreement: float | None
-    distance: float | None
 
     @property
     def is_sparse(self) -> bool:
@@ -80,26 +74,19 @@ def profile(dataset: Dataset, seed: int = 0) -> Profile:
     largest = np.abs(dataset.observations).max(0)
     deviations = observation_statistics(dataset, 0.0)[1]
     moving = deviations[deviations > 1e-6 * np.maximum(largest, 1e-6)]
-    disagreement, distance = _neighbours(dataset, np.random.default_rng(seed))
-    low, middle, high = (float(q) for q in np.quantile(returns, (0.1, 0.5, 0.9)))
-    last = np.array([s.stop - 1 for s in dataset.episode_slices])
     return Profile(
         transitions=len(dataset),
         episodes=len(returns),
-        low=low,
-        middle=middle,
-        high=high,
+        low=float(np.quantile(returns, 0.1)),
         best=float(returns[-max(1, len(returns) // 10) :].mean()),
         common_reward=float(counts.max() / len(dataset)),
         paying=float(pays.mean()),
-        terminated=float(dataset.terminated[last].mean()),
         scales=float(moving.max() / moving.min()) if len(moving) else 1.0,
-        disagreement=disagreement,
-        distance=distance,
+        disagreement=_disagreement(dataset, np.random.default_rng(seed)),
     )
 
 
-def _neighbours(dataset: Dataset, rng: np.random.Generator) -> tuple[float | None, float | None]:
+def _disagreement(dataset: Dataset, rng: np.random.Generator) -> float | None:
     from scipy.spatial import KDTree
 
     rows = np.sort(rng.permutation(len(dataset))[:SAMPLED])
@@ -108,19 +95,16 @@ def _neighbours(dataset: Dataset, rng: np.random.Generator) -> tuple[float | Non
     states = (observations - observations.mean(0)) / (observations.std(0) + 1e-6)
     actions = np.asarray(dataset.actions[rows], np.float64)
     probed = rng.permutation(len(rows))[:PROBED]
-    distances, near = KDTree(states).query(states[probed], k=min(NEIGHBOURS, len(rows)))
-    distances, near = distances.reshape(len(probed), -1), near.reshape(len(probed), -1)
+    _, near = KDTree(states).query(states[probed], k=min(NEIGHBOURS, len(rows)))
+    near = near.reshape(len(probed), -1)
     strange = episodes[near] != episodes[probed, None]
     found = strange.any(1)
     if not found.any():
-        return None, None
-    first = strange.argmax(1)[found]
-    here, there = probed[found], near[found, first]
+        return None
+    here, there = probed[found], near[found, strange.argmax(1)[found]]
     anywhere = rng.integers(len(rows), size=len(here))
     between = _length(actions[here] - actions[anywhere]).mean()
-    apart = _length(states[here] - states[anywhere]).mean()
-    disagreement = float(_length(actions[here] - actions[there]).mean() / between) if between else 0.0
-    return disagreement, float(np.median(distances[found, first]) / apart) if apart else 0.0
+    return float(_length(actions[here] - actions[there]).mean() / between) if between else 0.0
 
 
 def _length(vectors: Array) -> Array:

@@ -65,16 +65,20 @@ class Advice(NamedTuple):
     problems: list[str]
 
     @property
+    def overrides(self) -> dict[str, Any]:
+        """Everything that is set over the preset, task and data among it."""
+        own = {"env": self.env, "dataset": self.dataset, **self.settings}
+        return {key: value for key, value in own.items() if value is not None}
+
+    @property
     def command(self) -> str:
         """The command that trains it."""
-        own = {"env": self.env, "dataset": self.dataset, **self.settings}
-        values = (f"{key}={_text(value)}" for key, value in own.items() if value is not None)
+        values = (f"{key}={_text(value)}" for key, value in self.overrides.items())
         return f"balrl train --preset {self.preset} " + " ".join(values)
 
     def to_yaml(self) -> str:
         """Return the whole configuration, the reasons in front."""
-        own = {"env": self.env, "dataset": self.dataset, **self.settings}
-        config = load_config(self.preset, settings={key: value for key, value in own.items() if value is not None})
+        config = load_config(self.preset, settings=self.overrides)
         head = [f"# {reason.found}: {reason.therefore} ({reason.evidence})" for reason in self.reasons]
         return "\n".join(head) + "\n" + dump_yaml(config.model_dump(mode="json", exclude_none=True))
 

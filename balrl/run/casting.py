@@ -66,7 +66,7 @@ class Casting:
         return Actor(run.agent.explore)
 
     def conclude_warmup(self, state: RunState) -> bool:
-        """Let the member that the warm-up chose act from now on, and say which it is; return whether there was one."""
+        """Let the member that the warm-up chose act at its end, and say which it is; return whether there was one."""
         if self._selection is None:
             return False
         state.selection, self._selection = self._selection.conclude(), None

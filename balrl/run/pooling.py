@@ -71,9 +71,10 @@ def pool(values: Sequence[Sequence[float]], places: Sequence[Place]) -> Pooled |
     within = sum(float(np.square(v - m).sum()) for v, m in zip(shares, means, strict=True))
     noise = (within + 0.25) / (counts.sum() - played.sum() + 1)
     seen, found = means[played] - centre, []
-    for likeness in LIKENESS:
-        for width in WIDTHS:
-            prior = noise * (likeness * _likeness(places, width) + 1.0)  # + 1: the common mean is not known
+    for width in WIDTHS:
+        kernel = _likeness(places, width)
+        for likeness in LIKENESS:
+            prior = noise * (likeness * kernel + 1.0)  # + 1: the common mean is not known
             data = prior[np.ix_(played, played)] + np.diag(noise / counts[played])
             root = np.linalg.cholesky(data)
             half = np.linalg.solve(root, seen)

@@ -21,7 +21,7 @@ from balrl.run.halving import Halving
 
 
 class Selection:
-    """Deals the warm-up's episodes to the members of an agent's family, and lets the best act from then on.
+    """Deals the warm-up's episodes to the members of an agent's family, and lets the best act at its end.
 
     The policy is frozen meanwhile. Which member is best its returns say, not the critics; see `Halving` for how, and
     for what the interval is worth.
@@ -64,7 +64,7 @@ class Selection:
             self._rows()
 
     def conclude(self) -> dict[str, Any]:
-        """Let the winner act from now on, and return the whole story as plain JSON types."""
+        """Let the winner act until another is chosen, and return the whole story as plain JSON types."""
         winner = self.halving.winner()
         arm = self.arms[winner]
         balance_of(self.agent).choose(arm.kept, arm.shift)
@@ -89,8 +89,9 @@ class Selection:
 
     def _rows(self) -> None:
         """Set who plays in each world; where no episode counts, whoever leads."""
-        leader = self.halving.leader
-        playing = [self.arms[arm if arm >= 0 else leader] for arm, _ in self.halving.playing]
+        dealt = [arm for arm, _ in self.halving.playing]
+        leader = self.halving.leader if min(dealt) < 0 else 0
+        playing = [self.arms[arm if arm >= 0 else leader] for arm in dealt]
         self._kept = torch.tensor([arm.kept for arm in playing], device=self.agent.device)
         self._shift = torch.tensor([arm.shift for arm in playing], device=self.agent.device)
 
