@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study_jobs import write_between_marks
+from study_jobs import cell, write_between_marks
 
 from balrl.evaluation import bootstrap_interval, iqm, probability_of_improvement
 from balrl.report.bands import iqm_band, performance_profile
@@ -37,7 +38,7 @@ def report(protocol: Mapping[str, Any], records: Sequence[Record], folder: Path)
             picture = f"{name}-{base}.png"
             draw(own, warmup, folder / picture, f"{base}, {name}")
             lines += ["", f"![Served score over steps, and profiles of the last]({folder.name}/{picture})", ""]
-    lines += [floor(protocol, records), ""]
+    lines += [*floors(protocol, records), ""]
     hours = sum(r["online_seconds"] + r["pretrain_seconds"] for r in records) / 3600
     commits = ", ".join(sorted({r["commit"] for r in records}))
     lines.append(
@@ -127,16 +128,35 @@ def by_data(records: Sequence[Record], warmup: int) -> list[str]:
     return lines
 
 
-def floor(protocol: Mapping[str, Any], records: Sequence[Record]) -> str:
-    """Return how many runs never fall more than 5 points below the switch."""
+def floors(protocol: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
+    """Return, for each method that serves a champion, whether it held, and what it cost against serving the newest."""
     warmups = {data: g["settings"]["warmup.steps"] for g in protocol["groups"].values() for data in g["data"]}
-    held: dict[bool, list[bool]] = {True: [], False: []}
-    for r in records:
-        held["champion" in r["method"]].append(METRICS["lowest − switch"](r, warmups[r["data"]]) >= -5)
-    return (
-        f"Never more than 5 points below the switch: {sum(held[True])} of {len(held[True])} runs that serve a champion"
-        f", {sum(held[False])} of {len(held[False])} others."
-    )
+    own = {base: grid[len(grid) // 2] for g in protocol["groups"].values() for base, grid in g["bases"].items()}
+    runs = {
+        (r["method"], r["data"], r["base"], r["seed"]): r
+        for r in records
+        if r["method"] != "fixed" or r["balance"] == own[r["base"]]
+    }
+    lines = [
+        "| method | runs | never more than 5 below the switch | the same without a champion | mean online, against it "
+        "| last, against it |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for method in dict.fromkeys(name for name, *_ in runs if "champion" in name):
+        plain = re.sub(r",? champion( by its own episodes)?", "", method)
+        pairs = [(r, runs[plain, *rest]) for (name, *rest), r in runs.items() if name == method]
+        cells = [str(len(pairs))]
+        for side in zip(*pairs, strict=True):
+            held = sum(METRICS["lowest − switch"](r, warmups[r["data"]]) >= -5 for r in side)
+            cells.append(f"{held} of {len(side)}")
+        for metric in ("mean online", "last"):
+            cells.append(
+                cell(
+                    [METRICS[metric](r, warmups[r["data"]]) - METRICS[metric](o, warmups[r["data"]]) for r, o in pairs]
+                )
+            )
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
 
 
 def shown(values: Scores) -> str:

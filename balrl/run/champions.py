@@ -57,7 +57,7 @@ class Champions:
             self.members.saw(step, learner)
         made, ended = ended_episodes(step, self.config.by, "champion.by")
         self.tournament.advance(made, ended)
-        due = self.tournament.is_due
+        due = bool(ended) and self.tournament.is_due
         if due:
             number = self.tournament.enter()
             self.policies[number] = self.agent.freeze()
