@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.calql import CalQL as CalQL
     from balrl.agents.cql import CQL as CQL
     from balrl.agents.fastsac import FastSAC as FastSAC
+    from balrl.agents.fql import FQL as FQL
     from balrl.agents.hyperparameters import (
         AWACConfig as AWACConfig,
         BCConfig as BCConfig,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         CQLConfig as CQLConfig,
         FastSACConfig as FastSACConfig,
         FixedBalance as FixedBalance,
+        FQLConfig as FQLConfig,
         IQLConfig as IQLConfig,
         PPOConfig as PPOConfig,
         ReBRACConfig as ReBRACConfig,

@@ -201,6 +201,30 @@ class AWACConfig(AnchoredConfig):
     log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
+class FQLConfig(AgentConfig):
+    """Flow Q-learning."""
+
+    name: Literal["fql"] = "fql"
+    balance: BalanceConfig = Field(
+        FixedBalance(1.0),
+        description="weight of Q in the policy loss, against a distance from the flow of weight 1: 1/α",
+    )
+    normalize_q: bool = Field(
+        True, description="divide Q by its mean magnitude in that loss; the paper's α of 3 to 1,000 is without"
+    )
+    flow_steps: int = Field(10, ge=1, description="of Euler's method along the behaviour flow")
+    target_q: Literal["mean", "minimum"] = Field("mean", description="of the target critics")
+    discount: float = Field(0.99, ge=0, le=1, description="per environment step")
+    polyak: Rate = Field(0.005, description="share of the new critics in the target critics")
+    hidden: Widths = Field((512, 512, 512, 512), description="hidden layers of flow and policy")
+    critic_hidden: Widths | None = Field(None, description="hidden layers of the critics; default: as the policy's")
+    critics: int = Field(2, ge=1, description="members of the Q-ensemble")
+    layer_norm: bool = Field(True, description="layer normalisation in the critics, after the activations")
+    policy_layer_norm: bool = Field(False, description="and in flow and policy")
+    policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for flow and policy")
+    critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+
+
 class SoftActorCriticConfig(AnchoredConfig):
     """What soft actor-critic and everything built on it share."""
 

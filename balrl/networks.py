@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -63,17 +64,24 @@ class ScalarHead(nn.Module):
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with one scale and shift per member (Ba et al., 2016)."""
 
-    def __init__(self, width: int, members: tuple[int, ...] = ()) -> None:
+    def __init__(self, width: int, members: tuple[int, ...] = (), eps: float = 1e-5) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(*members, width))
         self.bias = nn.Parameter(torch.zeros(*members, width))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
         weight, bias = _selected(members, self.weight, self.bias)
-        return F.layer_norm(x, x.shape[-1:]) * weight.unsqueeze(-2) + bias.unsqueeze(-2)
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * weight.unsqueeze(-2) + bias.unsqueeze(-2)
 
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu}
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": partial(F.gelu, approximate="tanh"),
+}
+FLAX_EPS = 1e-6
+"""Added to variances by flax's layer normalisation."""
 
 
 class MLP(nn.Module):
@@ -86,7 +94,8 @@ class MLP(nn.Module):
         layer_norm: normalise each hidden layer before its activation.
         dropout: probability in [0, 1), applied only where `forward` is given a stream of random numbers.
         last_gain: of the last layer's initial weights; √2 in all others.
-        activation: ``relu`` or ``silu``.
+        activation: of `ACTIVATIONS`.
+        norm_after: normalise after the activation and not before it, as flax code often does.
     """
 
     def __init__(
@@ -98,24 +107,28 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         last_gain: float = ORTHOGONAL_GAIN,
         activation: str = "relu",
+        norm_after: bool = False,
     ) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.norm_after = ACTIVATIONS[activation], norm_after
         widths = [input_dim, *hidden]
         gains = [ORTHOGONAL_GAIN] * (len(hidden) - 1) + [last_gain]
         self.layers = nn.ModuleList(
             Linear(*pair, members, gain) for pair, gain in zip(pairwise(widths), gains, strict=True)
         )
-        self.norms = nn.ModuleList(LayerNorm(w, members) for w in hidden) if layer_norm else None
+        eps = FLAX_EPS if norm_after else 1e-5
+        self.norms = nn.ModuleList(LayerNorm(w, members, eps) for w in hidden) if layer_norm else None
         self.dropout = dropout
         self.output_dim = widths[-1]
 
     def forward(self, x: Tensor, dropout: RandomStream | None = None, members: Tensor | None = None) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, members)
-            if self.norms is not None:
+            if self.norms is not None and not self.norm_after:
                 x = self.norms[index](x, members)
             x = self.activation(x)
+            if self.norms is not None and self.norm_after:
+                x = self.norms[index](x, members)
             if dropout is not None and self.dropout > 0:
                 kept = dropout.uniform(*x.shape) >= self.dropout
                 x = x * kept / (1 - self.dropout)
@@ -149,10 +162,17 @@ class QEnsemble(nn.Module):
         layer_norm: bool = False,
         last_gain: float = ORTHOGONAL_GAIN,
         activation: str = "relu",
+        norm_after: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = MLP(
-            observation_dim + action_dim, hidden, (members,), layer_norm, last_gain=last_gain, activation=activation
+            observation_dim + action_dim,
+            hidden,
+            (members,),
+            layer_norm,
+            last_gain=last_gain,
+            activation=activation,
+            norm_after=norm_after,
         )
         self.head = ScalarHead(self.trunk.output_dim, (members,))
         self.members = members

@@ -209,6 +209,40 @@ class DeterministicPolicy(Policy):
         return (actions if count is None else actions.expand(count, *actions.shape)), None
 
 
+class OneStepPolicy(Policy):
+    """μ(s, z) with z ~ N(0, I), clipped to [-1, 1]: a policy of any shape, without a density (arXiv 2502.02538).
+
+    Such a policy has no most likely action that could be had without a search. Its `mode` is the action of the most
+    likely z, which is 0.
+    """
+
+    kind = "one-step"
+
+    def __init__(
+        self, input_dim: int, action_dim: int, hidden: Sequence[int], layer_norm: bool = False, activation: str = "gelu"
+    ) -> None:
+        super().__init__()
+        self.trunk = MLP(
+            input_dim + action_dim, hidden, layer_norm=layer_norm, activation=activation, norm_after=layer_norm
+        )
+        self.mean = Linear(self.trunk.output_dim, action_dim)
+        self.action_dim = action_dim
+
+    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
+        """Return actions ``[…, B, action_dim]`` for latents of that shape, not clipped."""
+        inputs = torch.cat([x.expand(*latent.shape[:-1], x.shape[-1]), latent], -1).flatten(0, -2)
+        return self.mean(self.trunk(inputs)).reshape(latent.shape)
+
+    def mode(self, x: Tensor) -> Tensor:
+        return self(x, x.new_zeros(*x.shape[:-1], self.action_dim)).clamp(-1, 1)
+
+    def sample(self, x: Tensor, stream: RandomStream, count: int | None = None) -> tuple[Tensor, None]:
+        """Return actions, and that they have no density."""
+        shape = (*x.shape[:-1], self.action_dim)
+        latent = stream.normal(*(shape if count is None else (count, *shape)), dtype=x.dtype)
+        return self(x, latent).clamp(-1, 1), None
+
+
 def make_policy(kind: str, input_dim: int, action_dim: int, hidden: Sequence[int], **settings: Any) -> Policy:
     """Build the policy head of a kind.
 

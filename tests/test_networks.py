@@ -94,3 +94,18 @@ def test_polyak_is_a_convex_combination(rate: float) -> None:
     polyak_update(target, source, rate)
     for new, old, goal in zip(target.parameters(), before, source.parameters(), strict=True):
         torch.testing.assert_close(new, (1 - rate) * old + rate * goal)
+
+
+@pytest.mark.parametrize("norm_after", [False, True])
+def test_layer_norm_before_or_after_the_activation(norm_after: bool) -> None:
+    net = MLP(3, (5, 4), layer_norm=True, activation="gelu", norm_after=norm_after).double()
+    x = expected = torch.randn(6, 3, dtype=torch.float64)
+    for layer in net.layers:
+        expected = expected @ layer.weight + layer.bias
+        for step in ("gelu", "norm") if norm_after else ("norm", "gelu"):
+            if step == "gelu":
+                expected = torch.nn.functional.gelu(expected, approximate="tanh")
+            else:
+                variance = expected.var(-1, correction=0, keepdim=True) + (1e-6 if norm_after else 1e-5)
+                expected = (expected - expected.mean(-1, keepdim=True)) / variance.sqrt()
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from balrl.policies import DeterministicPolicy, GaussianPolicy, TanhGaussianPolicy, make_policy
+from balrl.policies import DeterministicPolicy, GaussianPolicy, OneStepPolicy, TanhGaussianPolicy, make_policy
 from balrl.random_stream import RandomStream
 
 X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -67,3 +67,16 @@ def test_every_kind_draws_as_many_as_asked_for(kind: str) -> None:
         assert log_prob is not None
         assert log_prob.shape == (7, 5)
         assert not torch.equal(actions[0], actions[1])
+
+
+def test_a_one_step_policy_maps_every_latent_to_an_action() -> None:
+    policy, x = OneStepPolicy(3, 2, (8, 8)), X.float()
+    many, log_prob = policy.sample(x, RandomStream(0), 7)
+    assert log_prob is None
+    assert many.shape == (7, 5, 2)
+    assert many.requires_grad
+    latents = RandomStream(0).normal(7, 5, 2, dtype=x.dtype)
+    for i in range(7):
+        torch.testing.assert_close(many[i], policy(x, latents[i]).clamp(-1, 1))
+    assert torch.equal(policy.mode(x), policy(x, torch.zeros(5, 2)).clamp(-1, 1))
+    assert policy.mode(100 * x).abs().max() == 1

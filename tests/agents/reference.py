@@ -27,6 +27,43 @@ def mlp(trunk: nn.Module, x: Array, member: int | None = None) -> Array:
     return x
 
 
+def flax_mlp(trunk: Any, x: Array, member: int | None = None) -> Array:
+    """Hidden features with GELU, and where there is layer norm it comes after, as in flax code."""
+
+    def own(tensor: Tensor) -> Array:
+        return value_of(tensor) if member is None else value_of(tensor)[member]
+
+    for i, layer in enumerate(trunk.layers):
+        x = x @ own(layer.weight) + own(layer.bias)
+        x = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        if trunk.norms is not None:
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+            x = x * own(trunk.norms[i].weight) + own(trunk.norms[i].bias)
+    return x
+
+
+def flax_q_values(critic: Any, observations: Array, actions: Array) -> Array:
+    """``[members, B]`` of such networks, one member after another."""
+    x, weights, biases = (
+        np.concatenate([observations, actions], -1),
+        value_of(critic.head.weight),
+        value_of(critic.head.bias),
+    )
+    return np.stack([flax_mlp(critic.trunk, x, i) @ weights[i] + biases[i] for i in range(len(biases))])
+
+
+def velocity(field: Any, condition: Array, point: Array, time: float) -> Array:
+    """Of one row."""
+    features = flax_mlp(field.trunk, np.concatenate([condition, point, [time]]))
+    return features @ value_of(field.velocity.weight) + value_of(field.velocity.bias)
+
+
+def one_step(policy: Any, inputs: Array, latent: Array) -> Array:
+    """Actions of a one-step policy, not clipped."""
+    features = flax_mlp(policy.trunk, np.concatenate([inputs, latent], -1))
+    return features @ value_of(policy.mean.weight) + value_of(policy.mean.bias)
+
+
 def state_value(value: Any, observations: Array) -> Array:
     return mlp(value.trunk, observations) @ value_of(value.head.weight) + value_of(value.head.bias)
 

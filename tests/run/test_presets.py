@@ -47,9 +47,10 @@ def test_all_algorithms_have_all_domains() -> None:
         "rebrac",
         "famo2o-rebrac",
         "awac",
+        "fql",
     )
     expected = {f"{a}/{d}" for a in offline for d in DOMAINS[:3]}
-    expected |= {"iql/antmaze", "famo2o-iql/antmaze"}
+    expected |= {"iql/antmaze", "famo2o-iql/antmaze", "fql/antmaze", "famo2o-fql/locomotion", "famo2o-fql/point-maze"}
     online = ("cql", "calql", "wsrl", "rlpd", "famo2o-cql", "famo2o-to-wsrl")
     expected |= {f"{a}/{d}" for a in online for d in DOMAINS}
     assert expected <= set(preset_names())

@@ -1,0 +1,137 @@
+"""Flow Q-learning, and with a state-adaptive balance FamO2O on it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from balrl.agent import Agent, Metrics
+from balrl.agents.balance import make_balance
+from balrl.agents.hyperparameters import FQLConfig
+from balrl.balance import Balance
+from balrl.batch import Batch
+from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
+from balrl.flows import VelocityField, euler, flow_matching_loss
+from balrl.networks import QEnsemble, polyak_update
+from balrl.optim import adam, descend
+from balrl.policies import OneStepPolicy
+
+FLOW = Carried("flow", "policy", "behaviour flow", optional=True)
+
+
+class FQL(Agent):
+    """Flow Q-learning (Park, Li and Levine, arXiv 2502.02538).
+
+    - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) mean_j Q_target,j(s', μ(s', z)) − Q_i(s, a))² ]`` with ``z ~ N(0, I)``.
+    - Behaviour flow: ``L_v = E[ (v(s, (1 − t) x₀ + t a, t) − (a − x₀))² ]``, ``x₀ ~ N(0, I)``, ``t ~ U(0, 1)``.
+    - Policy, one step in place of the flow's many:
+      ``L_μ = E[ (μ(s, z) − Euler(v, s, z))² − w · mean_i Q_i(s, clip μ(s, z)) / mean|mean_i Q_i| ]``, squares averaged
+      over action dimensions, the flow's action detached.
+
+    All losses are of the same parameters, as in the authors' release: an update changes all of them at once, and then
+    moves the target critics. The weight w comes from the balance and is the paper's ``1/α``: ``FixedBalance(0.1)`` is
+    FQL with ``α = 10``. With ``normalize_q`` off Q is not divided by its mean magnitude, as the paper has it for
+    rewards whose scale is known. With a state-adaptive balance the policy becomes a family, and what it is held to
+    stays one flow.
+    """
+
+    config_type: ClassVar[type[FQLConfig]] = FQLConfig
+    carried: ClassVar[tuple[Carried, ...]] = (POLICY, BALANCE, FLOW, CRITIC, TARGET_CRITIC)
+    config: FQLConfig
+    policy: OneStepPolicy
+    critic: QEnsemble
+    balance: Balance
+
+    @classmethod
+    def policy_kind(cls, config: Any) -> str:
+        return OneStepPolicy.kind
+
+    def _build(self, c: FQLConfig) -> None:
+        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        self.balance = make_balance(c.balance, observation_dim)
+        self.flow = VelocityField(observation_dim, action_dim, c.hidden, c.policy_layer_norm)
+        self.policy = OneStepPolicy(
+            observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.policy_layer_norm
+        )
+        self.critic = QEnsemble(
+            observation_dim,
+            action_dim,
+            c.critic_hidden or c.hidden,
+            c.critics,
+            c.layer_norm,
+            activation="gelu",
+            norm_after=True,
+        )
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.optimizers = {
+            "critic": adam(self.critic.parameters(), c.critic_learning_rate),
+            "flow": adam(self.flow.parameters(), c.policy_learning_rate),
+            **self.balance.optimizers,
+            "policy": adam(self.policy.parameters(), c.policy_learning_rate),
+        }
+
+    def _update(self, batch: Batch) -> Metrics:
+        target = self.target(batch)
+        metrics = self._step_policy(batch)
+        return metrics | self._step_critic(batch, target)
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Take one step of the critics and move the target critics towards them, flow and policy frozen."""
+        return self._step_critic(batch, self.target(batch))
+
+    def _step_policy(self, batch: Batch) -> Metrics:
+        """Take one step of the balance model where it is due, and of flow and policy."""
+        observations = self.normalizer(batch.observations)
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
+        flow_loss = flow_matching_loss(self.flow, observations, batch.actions, self.stream).mean()
+        loss, distance = self.policy_loss(observations, balance)
+        metrics: Metrics = {}
+        if self.phase_updates % self.balance.every == 0:
+            metrics = self.balance.update(observations, lambda b: self.improvement(observations, b), self.stream)
+        descend(self.optimizers["policy"], loss)
+        descend(self.optimizers["flow"], flow_loss)
+        return metrics | {
+            "flow/loss": flow_loss.detach(),
+            "policy/loss": loss.detach(),
+            "policy/distance": distance,
+        }
+
+    def _step_critic(self, batch: Batch, target: Tensor) -> Metrics:
+        loss, q = self.critic_loss(batch, target)
+        descend(self.optimizers["critic"], loss)
+        polyak_update(self.target_critic, self.critic, self.config.polyak)
+        return {"critic/loss": loss.detach(), "critic/q": q.mean()}
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        """Return ``r + γ (1 − d) Q_target(s', μ(s', z))`` ``[B]``."""
+        observations = self.normalizer(batch.next_observations)
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
+        actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)
+        values = self.target_critic(observations, actions)
+        following = values.amin(-2) if self.config.target_q == "minimum" else values.mean(-2)
+        return batch.rewards + self.config.discount * following.masked_fill(batch.terminated, 0)
+
+    def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
+        q = self.critic(self.normalizer(batch.observations), batch.actions)
+        return (target - q).square().mean(-1).sum(-1), q.detach()
+
+    def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the policy loss ``[]`` for balances ``[B]``, and the mean squared distance from the flow ``[]``."""
+        noise = self.stream.normal(*observations.shape[:-1], self.spaces.action_dim, dtype=observations.dtype)
+        with torch.no_grad():
+            behaviour = euler(self.flow, observations, noise, self.config.flow_steps)
+        chosen = self.policy(self.balance.condition(observations, balance), noise)
+        squares = (chosen - behaviour).square().mean(-1)
+        q = self.critic(observations, chosen.clamp(-1, 1)).mean(-2)
+        scale = q.detach().abs().mean() if self.config.normalize_q else 1.0
+        return (squares - self.balance.weight(balance) * q / scale).mean(), squares.detach().mean()
+
+    def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
+        """Return ``Q(s, μ(s, z, β))`` ``[members, B]``, differentiable in β ``[B]``."""
+        actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)
+        return self.critic(observations, actions)
