@@ -15,6 +15,7 @@ from torch import Tensor
 
 from balrl.balance import Balance
 from balrl.batch import Batch
+from balrl.best_action import best_action
 from balrl.checkpoint import (
     AGENT,
     Carried,
@@ -306,18 +307,30 @@ class Agent(OptimizedModule, ABC):
         episode_start: np.ndarray[Any, Any] | None = None,
         deterministic: bool = False,
         balance: float | None = None,
+        best_of: int = 1,
+        objective: str = "wco",
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """Return actions in the action space's bounds and the unchanged `state`; stable-baselines3's contract.
 
         Takes one observation or a batch of them, as numpy, a dictionary included. `state` and `episode_start` are for
         recurrent policies and are ignored.
 
+        Args:
+            deterministic: the policy's mode; otherwise a sample.
+            balance: a member of the policy's family; by default the agent's own choice.
+            best_of: take that many samples and act with the best by the critics (`balrl.best_action`).
+            objective: of the critics' scores, by which it is the best; wco is their minimum.
+
         Raises:
-            UserError: when the observation is not what the observation space says.
+            UserError: when the observation is not what the observation space says, or the agent has no best of several.
         """
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
-        actions = self.spaces.to_environment(self.serve(batch, deterministic, balance).cpu().numpy())
+        if best_of == 1:
+            chosen = self.serve(batch, deterministic, balance)
+        else:
+            chosen = best_action(self, batch, best_of, objective, balance=self._asked_for(batch, balance))
+        actions = self.spaces.to_environment(chosen.cpu().numpy())
         actions = actions.astype(self.spaces.action_space.dtype)
         return (actions[0] if is_single else actions), state
 

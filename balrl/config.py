@@ -244,11 +244,15 @@ class ReplayConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """Deterministic evaluation."""
+    """Repeatable evaluation."""
 
     episodes: int = Field(10, ge=1, description="per evaluation")
     num_envs: int = Field(10, ge=1, description="of them side by side")
     seed: int = Field(10_000, ge=0, description="of the evaluation environments")
+    best_of: int = Field(
+        1, ge=1, description="samples of the policy, of which the best by its critics acts; 1: the policy's mode"
+    )
+    objective: Objective = Field("wco", description="of the critics' values, by which it is the best")
     max_episode_steps: int | None = Field(
         None, ge=1, description="after which an episode counts as it stands; default: the task's own limit, else 10,000"
     )

@@ -21,6 +21,12 @@ def add_run_verbs(verbs: Any) -> None:
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
     evaluate.add_argument(
+        "--best-of", type=positive, default=1, metavar="N", help="act with the best of N samples by the critics"
+    )
+    evaluate.add_argument(
+        "--objective", default="wco", help="of the critics' values, for --best-of; default: wco, their minimum"
+    )
+    evaluate.add_argument(
         "--offline", action="store_true", help="estimate it from logged data instead of playing: critics, fitted Q"
     )
     evaluate.add_argument("--dataset", help="for --offline; default: the run's own")
@@ -80,6 +86,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         seed=options.seed,
         device=options.device,
         balance=options.balance,
+        best_of=options.best_of,
+        objective=options.objective,
     )
     make_console().print(evaluation_table(result))
     if options.video is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
+from balrl.best_action import check_best_of, repeatable_policy
 from balrl.data.prepare import RewardTransform, monte_carlo, observation_statistics
 from balrl.devices import check_device
 from balrl.disk import Prefetcher
@@ -196,10 +196,11 @@ def _evaluation(
     env = make_env(task, min(c.num_envs, c.episodes), agent.device, config.env_kwargs, config.environment)
     reference = reference_of(task, env)
     limit = c.max_episode_steps or (None if step_limit(env) else DEFAULT_LIMIT)
+    check_best_of(agent, c.best_of)
 
     def evaluate(newest: bool) -> Evaluation:
         return evaluate_policy(
-            partial(agent.act if newest else agent.serve, deterministic=True),
+            repeatable_policy(agent, c.best_of, c.objective, c.seed, newest=newest),
             env,
             c.episodes,
             c.seed,

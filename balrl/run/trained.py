@@ -11,6 +11,7 @@ from torch import Tensor
 
 from balrl.agent import Agent
 from balrl.agents.registration import agent_class
+from balrl.best_action import check_best_of, repeatable_policy
 from balrl.checkpoint import AGENT, load_state, read_checkpoint
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
@@ -57,8 +58,10 @@ def evaluate(
     device: str = "auto",
     balance: float | None = None,
     max_episode_steps: int | None = None,
+    best_of: int = 1,
+    objective: str = "wco",
 ) -> Evaluation:
-    """Evaluate an agent's deterministic policy.
+    """Evaluate an agent's deterministic policy, or the best of several samples by its critics.
 
     Args:
         agent: an agent, or the run or checkpoint directory of one.
@@ -71,6 +74,8 @@ def evaluate(
         device: of an agent that is loaded.
         balance: evaluate this member of the policy's family instead of the agent's own choice.
         max_episode_steps: after which an episode counts as it stands; default: the task's own limit, else 10,000.
+        best_of: samples of the policy, of which the best acts; 1: the policy's mode.
+        objective: of the critics' values, by which it is the best; wco is their minimum.
 
     Raises:
         UserError: when agent and task do not fit, or a weight is not finite.
@@ -80,7 +85,8 @@ def evaluate(
     worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
     limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
     try:
-        act = _policy(chosen, worlds, str(task), balance)
+        check_best_of(chosen, best_of)
+        act = _policy(chosen, worlds, str(task), balance, best_of, objective, seed)
         return evaluate_policy(act, worlds, episodes, seed, chosen.device, reference_of(task, worlds), limit)
     finally:
         if not isinstance(task, GivenTask) or task.num_envs is None:
@@ -233,9 +239,15 @@ def _agent_and_task(
 
 
 def _policy(
-    agent: Agent, env: gym.vector.VectorEnv[Any, Any, Any], env_id: str, balance: float | None
+    agent: Agent,
+    env: gym.vector.VectorEnv[Any, Any, Any],
+    env_id: str,
+    balance: float | None,
+    best_of: int = 1,
+    objective: str = "wco",
+    seed: int = 0,
 ) -> Callable[[Tensor], Tensor]:
-    """Return the agent's deterministic policy, having checked that it fits the environment."""
+    """Return the agent's repeatable policy, having checked that it fits the environment."""
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
     have = (agent.spaces.observation_dim, agent.spaces.action_dim)
     if have != (spaces.observation_dim, spaces.action_dim):
@@ -245,4 +257,4 @@ def _policy(
         )
     if balance is not None and not agent.is_family:
         raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")
-    return lambda observations: agent.serve(observations, balance=balance)
+    return repeatable_policy(agent, best_of, objective, seed, balance)
