@@ -216,7 +216,7 @@ class ChampionConfig(Config):
     challengers: int = Field(2, ge=1, description="snapshots of the learner that play at a time")
     every: int = Field(500, ge=1, description="environment steps between snapshots, at least")
     window: int = Field(40, ge=2, description="last episodes of the learner that count, in blocks of five")
-    min_episodes: int = Field(3, ge=2, description="that champion and challenger have played before they are compared")
+    min_episodes: int = Field(5, ge=2, description="that champion and challenger have played before they are compared")
     confidence: float = Field(0.8, gt=0.5, lt=1, description="probability of a change for the better that makes one")
     by: Literal["return", "success"] = Field("return", description="what an episode counts")
 

@@ -1,6 +1,6 @@
 """One family whose member is chosen by returns, with and without a champion, against a grid of fixed balances.
 
-    python scripts/study_balances.py --data DIR [--jobs 2] [--parts mazes locomotion] [--full]
+    python scripts/study_balances.py --data DIR [--jobs 2] [--parts mazes locomotion] [--methods NAME …] [--full]
 
 DIR holds the mixed files. Protocol: scripts/study_balances.yaml. What is done is kept, a line per run, in
 docs/results/balances/runs.jsonl and not run again; --report-only makes the tables.
@@ -41,24 +41,34 @@ def plan(protocol: Mapping[str, Any], groups: list[str], full: bool) -> list[Cel
     return sorted(cells, key=lambda cell: cell[3])
 
 
-def jobs_of(group: Mapping[str, Any], base: str, methods: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-    """Return the runs of a cell: each method, on every balance of the grid or on the family."""
+def jobs_of(
+    group: Mapping[str, Any], base: str, methods: Mapping[str, Any], asked: list[str] | None
+) -> list[tuple[str, float | None]]:
+    """Return the runs of a cell: each method that is asked for, on every balance of the grid or on the family."""
     grid = group["bases"][base]
     own = grid[len(grid) // 2]
     found: list[tuple[str, float | None]] = [("fixed", balance) for balance in grid]
     left_out = {"fixed", *group.get("without", [])}
     wanted = [name for name in group.get("only", methods) if name not in left_out]
-    return found + [(name, own if name.startswith("fixed") else None) for name in wanted]
+    found += [(name, own if name.startswith("fixed") else None) for name in wanted]
+    return [job for job in found if asked is None or job[0] in asked]
 
 
-def run_cell(cell: Cell, protocol: Mapping[str, Any], data: Path, out: Path, done: set[tuple[Any, ...]]) -> list[Any]:
+def run_cell(
+    cell: Cell,
+    protocol: Mapping[str, Any],
+    data: Path,
+    out: Path,
+    done: set[tuple[Any, ...]],
+    asked: list[str] | None,
+) -> list[Any]:
     """Pre-train what a cell's missing runs start from, make those runs, and return what is kept of them."""
     torch.set_num_threads(1)
     group_name, task, base, seed = cell
     group = protocol["groups"][group_name]
     place = out / f"{task}-{base}-{seed}"
     found, starts = [], {}
-    for method, balance in jobs_of(group, base, protocol["methods"]):
+    for method, balance in jobs_of(group, base, protocol["methods"], asked):
         if (task, base, seed, method, balance) in done:
             continue
         own = dict(protocol["methods"][method])
@@ -146,13 +156,16 @@ def read_kept() -> list[dict[str, Any]]:
 
 def main() -> None:
     protocol = yaml.safe_load((HERE / "study_balances.yaml").read_text())
-    options = parse_options(__doc__, "runs/balances", list(protocol["groups"]), "directory with the mixed files")
+    options = parse_options(
+        __doc__, "runs/balances", list(protocol["groups"]), "directory with the mixed files", list(protocol["methods"])
+    )
     done = {tuple(record[key] for key in KEY) for record in read_kept()}
     cells = [] if options.report_only else plan(protocol, options.parts, options.full)
     RESULTS.parent.mkdir(exist_ok=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         waiting = {
-            pool.submit(run_cell, cell, protocol, options.data or Path(), options.out, done): cell for cell in cells
+            pool.submit(run_cell, cell, protocol, options.data or Path(), options.out, done, options.methods): cell
+            for cell in cells
         }
         for future in as_completed(waiting):
             with RESULTS.open("a") as file:

@@ -143,7 +143,7 @@ def floors(protocol: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for method in dict.fromkeys(name for name, *_ in runs if "champion" in name):
-        plain = re.sub(r",? champion( by its own episodes)?", "", method)
+        plain = re.sub(r",? champion( by its own episodes| after 3 episodes)?", "", method)
         pairs = [(r, runs[plain, *rest]) for (name, *rest), r in runs.items() if name == method]
         cells = [str(len(pairs))]
         for side in zip(*pairs, strict=True):

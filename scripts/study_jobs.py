@@ -16,8 +16,10 @@ import numpy as np
 from balrl.evaluation import bootstrap_interval
 
 
-def parse_options(description: str | None, out: str, parts: Sequence[str], data: str) -> argparse.Namespace:
-    """Return the options of a study; `data` says what --data is for."""
+def parse_options(
+    description: str | None, out: str, parts: Sequence[str], data: str, methods: Sequence[str] = ()
+) -> argparse.Namespace:
+    """Return the options of a study; `data` says what --data is for, `methods` what --methods can choose from."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=data)
     parser.add_argument("--full", action="store_true", help="the fuller matrix, for a GPU")
@@ -25,6 +27,8 @@ def parse_options(description: str | None, out: str, parts: Sequence[str], data:
     parser.add_argument("--jobs", type=int, default=jobs, help="runs side by side; default: 2, with a GPU 1")
     parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts), help="which parts to run")
+    if methods:
+        parser.add_argument("--methods", nargs="+", choices=list(methods), help="only these; default: all")
     parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
     return parser.parse_args()
 

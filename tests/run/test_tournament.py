@@ -133,8 +133,8 @@ def of_learner(mean: float, champion: float, own: list[float]) -> Tournament:
 
 
 def test_the_learner_s_episodes_speak_for_its_snapshot() -> None:
-    """Three episodes of a snapshot say the same; what the learner did around the time when it was frozen decides."""
-    own = [1.5, -0.5, 2.0]
+    """Five episodes of a snapshot say the same; what the learner did around the time when it was frozen decides."""
+    own = [1.5, -0.5, 1.5, 0.0, 0.5]
     for learner, crowned in ((3.0, True), (-1.0, False)):
         t = of_learner(learner, 0.0, own)
         t.advance(1, {0: None})
