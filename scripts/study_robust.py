@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "balances" / "robust.jsonl"
 SIGNALS = ("likelihood", "td_error", "q_policy", "q_spread", "advantage")
 """Measured on held-out episodes; larger is taken for better but for the errors ``td_error`` and ``q_spread``."""
+ADVISED = "iql standardised, dropout 0.1"
+"""What `balrl advise` names on these files, with averaged weights: the preset iql/robust."""
+PRESETS = ("iql", "iql-ddpg-bc standardised", "td3bc", "rebrac")
 SMALLER = ("td_error", "q_spread")
 
 
@@ -135,6 +138,7 @@ def report() -> None:
             shares = [100 * one / other for one, other in zip(last, best, strict=True)]
             cells += [cell(best), cell(last), f"{cell(shares)} %"]
         lines.append(f"| {task} | {variant} | {len(rows)} | {' | '.join(cells)} |")
+    lines += ["", *by_variant(records), "", *advice(records)]
     lines += [
         "",
         "| signal | rank correlation with the return | return where it is best, of the best |",
@@ -156,6 +160,41 @@ def report() -> None:
         f"{len(records)} runs, {hours:.1f} core-hours; commits {', '.join(sorted({r['commit'] for r in records}))}.",
     ]
     write_between_marks(RESULTS.parents[1] / "balances.md", lines, "robust")
+
+
+def by_variant(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of what each variant's last checkpoints are worth: of their own best, and of all variants'."""
+    top = {r["task"]: 0.0 for r in records}
+    for r in records:
+        top[r["task"]] = max(top[r["task"]], *(r["records"][-1][weights] for weights in ("newest", "averaged")))
+    lines = [
+        "| variant | runs | last within 15 % of its own best, newest weights | averaged "
+        "| last, of the best last of all on that data, newest | averaged |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for variant in dict.fromkeys(r["variant"] for r in records):
+        rows = [r for r in records if r["variant"] == variant]
+        cells = []
+        for weights in ("newest", "averaged"):
+            held = sum(r["records"][-1][weights] >= 0.85 * max(x[weights] for x in r["records"]) for r in rows)
+            cells.append(f"{held} of {len(rows)}")
+        for weights in ("newest", "averaged"):
+            cells.append(f"{cell([100 * r['records'][-1][weights] / top[r['task']] for r in rows])} %")
+        lines.append(f"| {variant} | {len(rows)} | {' | '.join(cells)} |")
+    return lines
+
+
+def advice(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of `balrl advise` against the presets: last return of what it names, and their median."""
+    lines = ["| data | advised | return at the end | the presets' | their median |", "| --- | --- | --- | --- | --- |"]
+    for task in dict.fromkeys(r["task"] for r in records):
+        last = {r["variant"]: r["records"][-1] for r in records if r["task"] == task and r["seed"] == 0}
+        if ADVISED in last and all(preset in last for preset in PRESETS):
+            found = [last[preset]["newest"] for preset in PRESETS]
+            shown = ", ".join(f"{preset} {value:.0f}" for preset, value in zip(PRESETS, found, strict=True))
+            own = last[ADVISED]["averaged"]
+            lines.append(f"| {task} | {ADVISED}, averaged | {own:.0f} | {shown} | {np.median(found):.0f} |")
+    return lines
 
 
 def main() -> None:
