@@ -154,6 +154,11 @@ def _degenerate(dataset: Dataset) -> list[str]:
     found = []
     if not dataset.rewards.any():
         found.append("all rewards are zero: there is nothing to learn from; is the right column stored?")
+    elif len(dataset) > 1 and np.ptp(dataset.rewards) == 0 and not dataset.terminated.any():
+        found.append(
+            f"all rewards are {dataset.rewards[0]:.4g} and no episode terminates: no action is better than another; "
+            "is the task labelled that the data are of?"
+        )
     constant = np.flatnonzero(np.ptp(dataset.actions, axis=0) == 0) if len(dataset) > 1 else np.array([])
     if len(constant):
         found.append(f"action dimensions {constant.tolist()} never change")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
 from balrl.config import AgentConfig, EnvironmentConfig
-from balrl.data import MINARI
+from balrl.data import MINARI, NPZ, OGBENCH
 from balrl.errors import UserError, did_you_mean, first_line
 from balrl.run.given import GivenTask, check_named
 from balrl.run.imports import check_task_module
@@ -84,11 +84,11 @@ def make_drawn_env(
 
 
 def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:
-    """Read a D4RL HDF5 file or a Minari dataset, or make built-in data by its name.
+    """Read a D4RL HDF5 file, an OGBench npz file or a Minari dataset, or make built-in data by its name.
 
     Args:
-        path_or_id: a file, a Minari folder, ``minari:ID``, or one of ``point-maze-mixed``, ``point-maze-large`` and
-            ``point-maze-halves``.
+        path_or_id: a file, a Minari folder, ``minari:ID``, ``ogbench:NAME``, or one of ``point-maze-mixed``,
+            ``point-maze-large`` and ``point-maze-halves``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
 
@@ -109,12 +109,20 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
         from balrl.envs.robotics import observation_adapter
 
         return load_minari(name.removeprefix(MINARI), observation_adapter)
+    if name.startswith(OGBENCH):
+        from balrl.data.ogbench import load_ogbench
+
+        return load_ogbench(name.removeprefix(OGBENCH))
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
         raise UserError(
-            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file, minari:ID or a built-in name: "
-            f"{', '.join(BUILT_IN_DATASETS)}"
+            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file, an OGBench npz file, minari:ID, "
+            f"ogbench:NAME or a built-in name: {', '.join(BUILT_IN_DATASETS)}"
         )
+    if path.suffix == NPZ:
+        from balrl.data.ogbench import load_npz
+
+        return load_npz(path)
     from balrl.data.d4rl import load_d4rl
 
     return load_d4rl(path, max_episode_steps, mapped)
@@ -154,8 +162,10 @@ def task_fingerprint(env: gym.vector.VectorEnv[Any, Any, Any]) -> str:
 
 def task_of_dataset(path_or_id: str) -> str | None:
     """Return the task that a dataset names as its own, without reading its transitions; None if it names none."""
-    if path_or_id in BUILT_IN_DATASETS or path_or_id.startswith(MINARI) or Path(path_or_id).is_dir():
+    if path_or_id in BUILT_IN_DATASETS or path_or_id.startswith((MINARI, OGBENCH)) or Path(path_or_id).is_dir():
         return load_dataset(path_or_id).env_id
+    if Path(path_or_id).suffix == NPZ:
+        return None
     from balrl.data.d4rl import read_attributes
 
     return read_attributes(Path(path_or_id)).get("env_id")

@@ -37,6 +37,10 @@ def test_clean_data_has_no_problems() -> None:
         (broken(truncated=changed("truncated", 8, False)), "an episode's end is missing there"),
         (broken(observations=CLEAN.observations[::-1].copy()), "the rows are unsorted"),
         (broken(rewards=np.zeros(20, np.float32)), "all rewards are zero"),
+        (
+            broken(rewards=np.full(20, -1, np.float32), terminated=np.zeros(20, bool)),
+            "all rewards are -1 and no episode terminates",
+        ),
         (broken(actions=np.zeros((20, 1), np.float32)), "action dimensions [0] never change"),
     ],
 )
