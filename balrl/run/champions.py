@@ -18,7 +18,7 @@ from balrl.run.tournament import LEARNER, Tournament
 
 
 class Champions:
-    """A floor under fine-tuning: the best frozen policy by its own episodes is served, the learner learns beside it.
+    """A floor under fine-tuning: the best frozen policy by its episodes is served, the learner learns beside it.
 
     The policy of the switch is the first champion. See `Tournament` for who plays and who becomes champion. Frozen
     policies act by their modes, the learner explores; whoever plays, its steps go into the replay.

@@ -115,9 +115,8 @@ class Tournament:
     @property
     def is_due(self) -> bool:
         """Whether the learner's present policy is to become a challenger; can change where an episode has ended."""
-        if self.taken - self.last_entry < self.config.every or len(self._last_of_learner()) < min(
-            BLOCK, self.config.window
-        ):
+        enough = min(BLOCK, self.config.window)
+        if self.taken - self.last_entry < self.config.every or len(self._last_of_learner()) < enough:
             return False
         has_place = len(self.challengers) < self.config.challengers or bool(self._tried())
         if not has_place or len(self.values(self.champion)) < self.config.min_episodes:
