@@ -57,11 +57,9 @@ def best_action(
     """
     check_best_of(agent, n)
     champion = None if newest else agent.champion
+    acting = agent if champion is None else champion
     policy = agent.acting_policy if champion is None else champion.policy
-    normalizer, model = (
-        (agent.normalizer, agent.balance) if champion is None else (champion.normalizer, champion.balance)
-    )
-    inputs = acting_inputs(normalizer, model, observations, balance)
+    inputs = acting_inputs(acting.normalizer, acting.balance, observations, balance)
     samples = policy.sample(inputs, agent.stream if stream is None else stream, n)[0].clamp(-1, 1)
     repeated = observations.expand(n, *observations.shape)
     q = agent.q_values(repeated.flatten(0, 1), samples.flatten(0, 1))

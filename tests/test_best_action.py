@@ -11,7 +11,21 @@ import pytest
 import torch
 
 import balrl
-from balrl.agents import BC, FQL, IQL, PPO, SAC, TD3BC, FQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents import (
+    BC,
+    FQL,
+    IQL,
+    PPO,
+    SAC,
+    TD3BC,
+    Agent,
+    FastSAC,
+    FastSACConfig,
+    FQLConfig,
+    IQLConfig,
+    SACConfig,
+    StateAdaptiveBalance,
+)
 from balrl.best_action import best_action, check_best_of, repeatable_policy
 from balrl.conservative_objectives import conservative
 from balrl.errors import UserError
@@ -86,10 +100,16 @@ def test_an_evaluation_can_be_repeated_and_draws_nothing_from_training() -> None
     assert torch.equal(repeatable_policy(agent, 1, "wco", 3)(observations), agent.serve(observations))
 
 
-@pytest.mark.parametrize("agent_class", [SAC, FQL])
-def test_every_policy_that_samples(agent_class: type[SAC] | type[FQL]) -> None:
-    config = (SACConfig if agent_class is SAC else FQLConfig)(hidden=(8, 8))
-    agent = agent_class(OBSERVATIONS, ACTIONS, config)
+@pytest.mark.parametrize(
+    "agent",
+    [
+        SAC(OBSERVATIONS, ACTIONS, SACConfig(hidden=(8, 8))),
+        FQL(OBSERVATIONS, ACTIONS, FQLConfig(hidden=(8, 8))),
+        FastSAC(OBSERVATIONS, ACTIONS, FastSACConfig(hidden=(8, 8), critic_hidden=(8,), atoms=5)),
+    ],
+    ids=lambda agent: type(agent).__name__,
+)
+def test_every_policy_that_samples(agent: Agent) -> None:
     assert best_action(agent, torch.randn(5, 3), 6).shape == (5, 2)
 
 
