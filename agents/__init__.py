@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         FQLConfig as FQLConfig,
         IQLConfig as IQLConfig,
         PPOConfig as PPOConfig,
+        QCConfig as QCConfig,
         ReBRACConfig as ReBRACConfig,
         SACConfig as SACConfig,
         SelectiveBalance as SelectiveBalance,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     )
     from balrl.agents.iql import IQL as IQL
     from balrl.agents.ppo import PPO as PPO
+    from balrl.agents.qc import QC as QC
     from balrl.agents.rebrac import ReBRAC as ReBRAC
     from balrl.agents.sac import SAC as SAC
     from balrl.agents.td3bc import TD3BC as TD3BC

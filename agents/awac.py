@@ -78,7 +78,7 @@ class AWAC(Agent):
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
         following = self.next_value(batch).masked_fill(batch.terminated, 0)
         q = self.critic(self.normalizer(batch.observations), batch.actions)
-        loss = (batch.rewards + self.config.discount * following - q).square().mean(-1).sum(-1)
+        loss = (batch.rewards + self.discounts(batch) * following - q).square().mean(-1).sum(-1)
         return loss, q.detach()
 
     @torch.no_grad()

@@ -85,7 +85,7 @@ class FastSAC(SAC):
         """Return each critic's target ``[members, B, atoms]`` for a normalised batch."""
         actions, log_prob = self._sample(self._next_inputs(batch))
         probabilities = self.target_critic.logits(batch.next_observations, actions).softmax(-1)
-        discounts = self.config.discount * (~batch.terminated).to(batch.rewards.dtype)
+        discounts = self.discounts(batch) * (~batch.terminated).to(batch.rewards.dtype)
         rewards = batch.rewards
         if self.config.backup_entropy:
             rewards = rewards - discounts * self.temperature * log_prob

@@ -86,7 +86,7 @@ class FQL(Agent):
         """Take one step of the balance model where it is due, and of flow and policy."""
         observations = self.normalizer(batch.observations)
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
-        flow_loss = flow_matching_loss(self.flow, observations, batch.actions, self.stream).mean()
+        flow_loss = flow_matching_loss(self.flow, observations, batch.actions, self.stream, batch.played).mean()
         loss, distance = self.policy_loss(observations, balance)
         metrics: Metrics = {}
         if self.phase_updates % self.balance.every == 0:
@@ -109,11 +109,14 @@ class FQL(Agent):
     def target(self, batch: Batch) -> Tensor:
         """Return ``r + γ (1 − d) Q_target(s', μ(s', z))`` ``[B]``."""
         observations = self.normalizer(batch.next_observations)
-        balance = self.balance.sample(observations, self.phase == "online", self.stream)
-        actions, _ = self.policy.sample(self.balance.condition(observations, balance), self.stream)
-        values = self.target_critic(observations, actions)
+        values = self.target_critic(observations, self.next_actions(observations))
         following = values.amin(-2) if self.config.target_q == "minimum" else values.mean(-2)
-        return batch.rewards + self.config.discount * following.masked_fill(batch.terminated, 0)
+        return batch.rewards + self.discounts(batch) * following.masked_fill(batch.terminated, 0)
+
+    def next_actions(self, observations: Tensor) -> Tensor:
+        """Return the actions ``[B, action_dim]`` that normalised next observations are valued by."""
+        balance = self.balance.sample(observations, self.phase == "online", self.stream)
+        return self.policy.sample(self.balance.condition(observations, balance), self.stream)[0]
 
     def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""

@@ -201,17 +201,9 @@ class AWACConfig(AnchoredConfig):
     log_std_range: Range = Field((-20.0, 2.0), description="of the policy's log standard deviation")
 
 
-class FQLConfig(AgentConfig):
-    """Flow Q-learning."""
+class FlowConfig(AgentConfig):
+    """What agents share whose data's behaviour is a flow."""
 
-    name: Literal["fql"] = "fql"
-    balance: BalanceConfig = Field(
-        FixedBalance(1.0),
-        description="weight of Q in the policy loss, against a distance from the flow of weight 1: 1/α",
-    )
-    normalize_q: bool = Field(
-        True, description="divide Q by its mean magnitude in that loss; the paper's α of 3 to 1,000 is without"
-    )
     flow_steps: int = Field(10, ge=1, description="of Euler's method along the behaviour flow")
     target_q: Literal["mean", "minimum"] = Field("mean", description="of the target critics")
     discount: float = Field(0.99, ge=0, le=1, description="per environment step")
@@ -223,6 +215,31 @@ class FQLConfig(AgentConfig):
     policy_layer_norm: bool = Field(False, description="and in flow and policy")
     policy_learning_rate: Rate = Field(3e-4, description="Adam's step size for flow and policy")
     critic_learning_rate: Rate = Field(3e-4, description="for the critics")
+
+
+class FQLConfig(FlowConfig):
+    """Flow Q-learning; with chunks of actions QC-FQL."""
+
+    name: Literal["fql"] = "fql"
+    balance: BalanceConfig = Field(
+        FixedBalance(1.0),
+        description="weight of Q in the policy loss, against a distance from the flow of weight 1: 1/α",
+    )
+    normalize_q: bool = Field(
+        True, description="divide Q by its mean magnitude in that loss; the paper's α of 3 to 1,000 is without"
+    )
+
+
+class QCConfig(FlowConfig):
+    """Q-chunking: the best of several of the flow's samples."""
+
+    name: Literal["qc"] = "qc"
+    chunk_size: int = Field(
+        5, ge=1, description="actions that are chosen at a time and played one after another without looking"
+    )
+    samples: int = Field(
+        32, ge=1, description="of the flow, of which the one acts that the critics' mean is highest of"
+    )
 
 
 class SoftActorCriticConfig(AnchoredConfig):

@@ -146,4 +146,4 @@ class IQL(Agent):
     def td_target(self, batch: Batch) -> Tensor:
         """Return ``r + γ (1 − d) V(s')`` ``[B]``."""
         value = self.value(self.normalizer(batch.next_observations)).masked_fill(batch.terminated, 0)
-        return batch.rewards + self.config.discount * value
+        return batch.rewards + self.discounts(batch) * value

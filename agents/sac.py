@@ -133,7 +133,7 @@ class SAC(Agent):
         """Return the critics' loss ``[]``, summed over members, and what is worth watching of it."""
         inputs = self._normalized(batch)
         following = self.next_value(inputs, self._random_members(self.config.target_subset))
-        target = batch.rewards + self.config.discount * following.masked_fill(batch.terminated, 0)
+        target = batch.rewards + self.discounts(batch) * following.masked_fill(batch.terminated, 0)
         q = self.critic(inputs.observations, batch.actions)
         loss = (target - q).square().mean(-1).sum(-1)
         return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}

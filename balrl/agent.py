@@ -27,6 +27,7 @@ from balrl.checkpoint import (
     load_tensors,
     save_checkpoint,
 )
+from balrl.chunks import play_on
 from balrl.config import AgentConfig
 from balrl.devices import check_device
 from balrl.errors import UserError
@@ -86,7 +87,7 @@ class Agent(OptimizedModule, ABC):
                 f"{type(self).__name__} takes a {self.config_type.__name__}, got {type(self.config).__name__}"
             )
         self.device = check_device(device)
-        self.spaces = SpaceAdapter(observation_space, action_space)
+        self.spaces = SpaceAdapter(observation_space, action_space, self.config.chunk_size)
         self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.critic, self.balance = None, None
@@ -145,6 +146,13 @@ class Agent(OptimizedModule, ABC):
     def discount(self) -> float:
         """γ; 1 for an agent that has none."""
         return float(getattr(self.config, "discount", 1.0))
+
+    def discounts(self, batch: Batch) -> float | Tensor:
+        """Return what the value of a batch's next observations counts, a number or ``[B]``, termination left out.
+
+        γ, or for action chunks γ to the number of steps that were played.
+        """
+        return self.config.discount if batch.discounts is None else batch.discounts  # type: ignore[attr-defined]
 
     @property
     def fits_normalizer(self) -> bool:
@@ -310,12 +318,15 @@ class Agent(OptimizedModule, ABC):
         best_of: int = 1,
         objective: str = "wco",
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
-        """Return actions in the action space's bounds and the unchanged `state`; stable-baselines3's contract.
+        """Return actions in the action space's bounds, and `state`; stable-baselines3's contract.
 
-        Takes one observation or a batch of them, as numpy, a dictionary included. `state` and `episode_start` are for
-        recurrent policies and are ignored.
+        Takes one observation or a batch of them, as numpy, a dictionary included. An agent that chooses several
+        steps' actions at once (`chunk_size`) keeps those that are still to be played in `state`: pass it on, and it
+        looks again when they are played; leave it out, and it looks at every step. Others return it unchanged.
 
         Args:
+            state: what the last call returned.
+            episode_start: ``[B]``, where an episode begins, and what was left of the last is dropped.
             deterministic: the policy's mode; otherwise a sample.
             balance: a member of the policy's family; by default the agent's own choice.
             best_of: take that many samples and act with the best by the critics (`balrl.best_action`).
@@ -326,10 +337,16 @@ class Agent(OptimizedModule, ABC):
         """
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
-        if best_of == 1:
-            chosen = self.serve(batch, deterministic, balance)
+
+        def choose(observations: Tensor) -> Tensor:
+            if best_of == 1:
+                return self.serve(observations, deterministic, balance)
+            return best_action(self, observations, best_of, objective, balance=self._asked_for(observations, balance))
+
+        if self.config.chunk_size == 1:
+            chosen = choose(batch)
         else:
-            chosen = best_action(self, batch, best_of, objective, balance=self._asked_for(batch, balance))
+            chosen, state = play_on(choose, batch, state, episode_start, self.spaces.step_action_dim)
         actions = self.spaces.to_environment(chosen.cpu().numpy())
         actions = actions.astype(self.spaces.action_space.dtype)
         return (actions[0] if is_single else actions), state
@@ -363,7 +380,7 @@ class Agent(OptimizedModule, ABC):
         observations = self.normalizer(batch.next_observations)
         actions = self.act(batch.next_observations, deterministic=True)
         value = target(observations, actions).amin(-2).masked_fill(batch.terminated, 0)
-        following: Tensor = batch.rewards + self.discount * value
+        following: Tensor = batch.rewards + self.discounts(batch) * value
         return following
 
     def _acting_inputs(self, observations: Tensor, balance: Tensor | None = None) -> Tensor:

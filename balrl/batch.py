@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
         observations: ``[B, observation_dim]`` floating point, raw (agents normalise).
-        actions: ``[B, action_dim]`` floating point in [-1, 1].
+        actions: ``[B, action_dim]`` floating point in [-1, 1]; of a chunk, one step's after another's.
         rewards: ``[B]`` floating point, after the run's scale and bias.
         next_observations: ``[B, observation_dim]``.
         terminated: ``[B]`` boolean.
@@ -34,6 +34,8 @@ class Batch(NamedTuple):
         trusted: ``[B]``, 1 for rows of the data's best episodes, else 0; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
             comes from `balrl.on_policy.RolloutBuffer`.
+        discounts: ``[B]``, of what follows; only with chunks, of which some are cut short. An agent's γ without.
+        played: ``[B, chunk_size]``, 1 for a chunk's actions, 0 for those that its episode ended before.
     """
 
     observations: Tensor
@@ -47,6 +49,8 @@ class Batch(NamedTuple):
     log_probs: Tensor | None = None
     advantages: Tensor | None = None
     value_targets: Tensor | None = None
+    discounts: Tensor | None = None
+    played: Tensor | None = None
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, Any], spaces: SpaceAdapter, device: torch.device | str = "cpu") -> Batch:
@@ -68,7 +72,7 @@ class Batch(NamedTuple):
         if missing:
             raise UserError(f"the batch lacks '{missing[0]}'; it has {sorted(arrays)}, expected {list(TRANSITION)}")
         rows = len(np.atleast_1d(np.asarray(arrays["rewards"])))
-        widths = {"observations": spaces.observation_dim, "actions": spaces.action_dim}
+        widths = {"observations": spaces.observation_dim, "actions": spaces.action_dim, "played": spaces.chunk_size}
         found = {}
         for key, value in arrays.items():
             width = widths.get(key.removeprefix("next_"))

@@ -19,6 +19,9 @@ class AgentConfig(Config):
     """Base of every agent's hyperparameters. `name` is a `Literal` in each; presets and messages call the agent so."""
 
     name: str
+    chunk_size: int = Field(
+        1, ge=1, description="actions that are chosen at a time and played one after another without looking"
+    )
     policy_average: float | None = Field(
         None, gt=0, lt=1, description="act with this moving average of the policy's weights; default: with the newest"
     )

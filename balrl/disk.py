@@ -107,4 +107,4 @@ class Prefetcher:
 
     def _read(self) -> None:
         while (wanted := self._wanted.get()) is not None:
-            self.replay.storage.index_select(0, self.rows_at(*wanted))
+            self.replay.gather(self.rows_at(*wanted))

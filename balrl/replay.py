@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.errors import UserError
+from balrl.next_actions import VectorStep
 from balrl.random_stream import RandomStream
 
 SCALARS = ("rewards", "terminated", "mc_returns", "trusted")
@@ -43,7 +44,7 @@ class ReplayBuffer:
         UserError: when the storage would not fit into the device's free memory; the message says how much is needed.
     """
 
-    tensors = ("storage", "_filled")
+    tensors: ClassVar[tuple[str, ...]] = ("storage", "_filled")
     """The attributes that sampling reads."""
 
     def __init__(
@@ -83,8 +84,12 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return self.size
 
-    def add(self, batch: Batch) -> None:
-        """Append the rows of a batch over the oldest; of more than `capacity` rows, the last."""
+    def add(self, batch: Batch, ends: Tensor | None = None) -> None:
+        """Append the rows of a batch over the oldest; of more than `capacity` rows, the last.
+
+        Args:
+            ends: ``[B]`` bool, rows that the next row does not follow on; for buffers that give out chunks.
+        """
         columns = self._columns(batch)
         count = columns[0].shape[0]
         end = self.cursor + count
@@ -98,6 +103,16 @@ class ReplayBuffer:
             self.storage[: count - first] = rows[first:]
         self.cursor = (self.cursor + count) % self.capacity
         self._resize(min(self.size + count, self.capacity))
+
+    def add_step(self, step: VectorStep) -> int:
+        """Append the transitions of a vector step, and return how many they are."""
+        batch = step.batch if step.valid is None else step.batch.rows(step.valid)
+        self.add(batch)
+        return len(batch.rewards)
+
+    def extend(self, other: ReplayBuffer) -> None:
+        """Append every row of another buffer of the same kind, which was never full."""
+        self.add(other.transitions(torch.arange(len(other), device=self.device)))
 
     def clear(self) -> None:
         """Forget every row."""
@@ -145,10 +160,14 @@ class ReplayBuffer:
         column = sum(self._widths[: self.fields.index("rewards")])
         for first in range(0, self.size, RELABELLED):
             rows = slice(first, min(first + RELABELLED, self.size))
-            batch = self.gather(torch.arange(rows.start, rows.stop, device=self.device))
+            batch = self.transitions(torch.arange(rows.start, rows.stop, device=self.device))
             self.storage[rows, column] = reward(batch.observations, batch.actions)
 
     def gather(self, indices: Tensor) -> Batch:
+        """Return what is learned from at the rows `indices` ``[B]``, counted in the order of storage."""
+        return self.transitions(indices)
+
+    def transitions(self, indices: Tensor) -> Batch:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""
         columns = self.storage.index_select(0, indices).split(self._widths, -1)
         values = {

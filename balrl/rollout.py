@@ -14,11 +14,15 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from balrl.batch import Batch
+from balrl.chunks import Queue, play
 from balrl.errors import EnvironmentFault, first_line
 from balrl.spaces import SpaceAdapter
 
 Policy = Callable[[Tensor], Tensor]
-"""Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]``, which the task gets clipped to [-1, 1]."""
+"""Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]``, which the task gets clipped to [-1, 1].
+
+Or to several steps' at once, ``[N, chunk_size · action_dim]``, which are played one after another.
+"""
 
 ABORTED = "aborted"
 """In the info of a step that was none: its world failed, and its episode ends without being stored further."""
@@ -101,6 +105,7 @@ class Collector:
         self._ended = torch.zeros(4, dtype=torch.float64, device=self.device)
         self._resetting = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._finished = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        self._chunks, self._position = Queue.empty(self.num_envs, self.device)
 
     def step(self, policy: Policy) -> Step:
         """Take one step in every world."""
@@ -109,7 +114,8 @@ class Collector:
         self.lengths = torch.where(fresh, 0, self.lengths)
         self.success = self.success & ~fresh
 
-        observations, actions = self.observations, policy(self.observations)
+        observations = self.observations
+        actions, queue = play(policy, observations, Queue(self._chunks, self._position), self.spaces.action_dim)
         taken = self._for_environment(actions.clamp(-1, 1))
         raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self._ask(
             "step", lambda: self.env.step(taken)
@@ -147,6 +153,7 @@ class Collector:
         success_now = self._success_of_step(infos, done)
         self.success = self.success | success_now
         self._finished = done
+        self._chunks, self._position = queue.over(done if valid is None else done | ~valid)
         batch = Batch(observations, actions, rewards, last, terminated)
         success = (self.success, success_now) if self.reports_success else (None, None)
         ended = done if aborted is None else done & ~aborted
@@ -179,6 +186,8 @@ class Collector:
             "resetting": self._resetting,
             "finished": self._finished,
             "ended": self._ended,
+            "chunks": self._chunks,
+            "position": self._position,
             "reports_success": torch.tensor(self.reports_success),
         }
 
@@ -191,6 +200,8 @@ class Collector:
         self._resetting = state["resetting"].to(self.device)
         self._finished = state["finished"].to(self.device)
         self._ended = state["ended"].to(self.device)
+        self._chunks = state["chunks"].to(self.device)
+        self._position = state["position"].to(self.device)
         self.reports_success = bool(state["reports_success"])
 
     def check(self) -> None:

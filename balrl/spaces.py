@@ -26,20 +26,26 @@ class SpaceAdapter:
     ``desired_goal``) become ``[observation, desired_goal]``; of other dictionaries every box is laid out, in the order
     of the dictionary's keys. Actions are finite boxes.
 
+    Args:
+        observation_space, action_space: of the task.
+        chunk_size: of so many steps' actions, one after another, an action is made here.
+
     Raises:
         UserError: for any other space, with what fits in its place.
     """
 
-    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], chunk_size: int = 1) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
         self._leaves = _leaves(observation_space)
         _check_action_space(action_space)
         assert isinstance(action_space, gym.spaces.Box)
         self.observation_dim = sum(_size(space) for _, space in self._leaves)
-        self.action_dim = _size(action_space)
-        self._low = np.asarray(action_space.low, np.float64)
-        self._high = np.asarray(action_space.high, np.float64)
+        self.chunk_size = chunk_size
+        self.step_action_dim = _size(action_space)
+        self.action_dim = chunk_size * self.step_action_dim
+        self._low = np.tile(np.asarray(action_space.low, np.float64), chunk_size)
+        self._high = np.tile(np.asarray(action_space.high, np.float64), chunk_size)
         self._on_device: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         self._is_unit = bool((self._low == -1).all() and (self._high == 1).all())
         self.is_flat = not isinstance(observation_space, gym.spaces.Dict) and len(observation_space.shape or ()) == 1
@@ -91,7 +97,7 @@ class SpaceAdapter:
         return torch.as_tensor(self.flatten(observations)).to(device=device, dtype=torch.float32)
 
     def to_environment(self, actions: Any) -> Any:
-        """Scale actions from [-1, 1] to the action space's bounds, numpy or tensor."""
+        """Scale one step's actions, or chunks, from [-1, 1] to the action space's bounds, numpy or tensor."""
         if self._is_unit:
             return actions
         low, high = self._bounds(actions)
@@ -105,12 +111,14 @@ class SpaceAdapter:
         return 2.0 * (actions - low) / (high - low) - 1.0
 
     def _bounds(self, like: Any) -> tuple[Any, Any]:
+        width = like.shape[-1]
         if isinstance(like, Tensor):
             kind = (like.device, like.dtype)
             if kind not in self._on_device:
                 self._on_device[kind] = (torch.as_tensor(self._low).to(like), torch.as_tensor(self._high).to(like))
-            return self._on_device[kind]
-        return self._low.astype(like.dtype), self._high.astype(like.dtype)
+            low, high = self._on_device[kind]
+            return low[:width], high[:width]
+        return self._low[:width].astype(like.dtype), self._high[:width].astype(like.dtype)
 
 
 def _leaves(space: gym.Space[Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], gym.spaces.Box]]:

@@ -56,10 +56,22 @@ def whole_hopper_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def random_batch(
-    rows: int = 8, observation_dim: int = 3, action_dim: int = 2, dtype: torch.dtype = torch.float32
+    rows: int = 8,
+    observation_dim: int = 3,
+    action_dim: int = 2,
+    dtype: torch.dtype = torch.float32,
+    chunk_size: int = 1,
 ) -> Batch:
-    """Return a batch with every optional field, drawn from torch's global generator."""
+    """Return a batch with every optional field, drawn from torch's global generator; with chunks, of those."""
     draw = {"dtype": dtype}
+    steps = torch.arange(rows) % chunk_size + 1
+    action_dim *= chunk_size
+    of_chunks = {}
+    if chunk_size > 1:
+        of_chunks = {
+            "discounts": 0.9 ** steps.to(dtype),
+            "played": (torch.arange(chunk_size) < steps[:, None]).to(dtype),
+        }
     return Batch(
         torch.randn(rows, observation_dim, **draw),
         2 * torch.rand(rows, action_dim, **draw) - 1,
@@ -70,6 +82,7 @@ def random_batch(
         2 * torch.rand(rows, action_dim, **draw) - 1,
         (torch.arange(rows) % 2).to(dtype),
         *(torch.randn(rows, **draw) for _ in range(3)),
+        **of_chunks,
     )
 
 

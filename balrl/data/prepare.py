@@ -124,6 +124,7 @@ def to_replay(
     monte_carlo: MonteCarlo | None = None,
     allocate: Callable[[int, int], torch.Tensor] | None = None,
     trusted_share: float = 0.5,
+    make: Callable[..., ReplayBuffer] = ReplayBuffer,
 ) -> ReplayBuffer:
     """Copy a dataset, its actions in [-1, 1], into a replay buffer with the fields that an agent asks for.
 
@@ -131,6 +132,7 @@ def to_replay(
         monte_carlo: how the transformed rewards' returns are taken, where those are asked for.
         allocate: makes the storage; see `ReplayBuffer`.
         trusted_share: of the episodes, the best by return, whose rows are trusted.
+        make: makes the buffer, from the arguments of `ReplayBuffer`.
     """
     trusted = dataset.trusted(trusted_share) if "trusted" in fields else None
     rewards = transform(dataset.rewards)
@@ -143,10 +145,11 @@ def to_replay(
     if trusted is not None:
         extra["trusted"] = trusted
     widths = dataset.observations.shape[1], dataset.actions.shape[1]
-    buffer = ReplayBuffer(len(dataset), *widths, device, fields, allocate)
+    buffer = make(len(dataset), *widths, device, fields, allocate)
     columns = {name: getattr(dataset, name) for name in TRANSITION} | extra
     for rows in dataset.chunks():
-        buffer.add(Batch(**{name: torch.from_numpy(np.array(column[rows])) for name, column in columns.items()}))
+        batch = Batch(**{name: torch.from_numpy(np.array(column[rows])) for name, column in columns.items()})
+        buffer.add(batch, torch.from_numpy(dataset.ends[rows]))
     return buffer
 
 

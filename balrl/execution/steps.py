@@ -14,7 +14,18 @@ from balrl.batch import Batch
 from balrl.errors import first_line
 from balrl.rollout import Collector, Policy, Step
 
-OF_COLLECTOR = ("observations", "returns", "lengths", "success", "_ended", "_resetting", "_finished", "_invalid")
+OF_COLLECTOR = (
+    "observations",
+    "returns",
+    "lengths",
+    "success",
+    "_ended",
+    "_resetting",
+    "_finished",
+    "_invalid",
+    "_chunks",
+    "_position",
+)
 
 
 class _Graph(NamedTuple):
@@ -45,6 +56,7 @@ class GraphCollector(Collector):
         super().__init__(env, device, seed)
         self.notice = notice
         self._graphs: dict[Hashable, _Graph] = {}
+        self._known: set[Policy] = set()
         self._kept: dict[str, Tensor] = {}
         bare = env.unwrapped is env  # wrappers may keep what is no tensor
         self._captures = self.device.type == "cuda" and bare and getattr(env, "is_capturable", False)
@@ -54,6 +66,9 @@ class GraphCollector(Collector):
         if not self._captures or not hasattr(owner, "stream"):
             return super().step(policy)
         key = (policy, getattr(owner, "phase", None), self.reports_success)
+        if policy not in self._known:
+            self._known.add(policy)
+            return super().step(policy)  # which tells how many steps' actions it chooses
         with torch.cuda.device(self.device):
             self._gather()
             if key not in self._graphs:

@@ -32,7 +32,7 @@ from balrl.run.assemble_data import (
     read_recorded,
     reward_units,
 )
-from balrl.run.assemble_online import make_online
+from balrl.run.assemble_online import check_chunks, make_online
 from balrl.run.components import Components, Stop
 from balrl.run.family import balance_of
 from balrl.run.footprint import planned_bytes
@@ -90,7 +90,7 @@ def assemble(
     rewards = reward_units(config, logged, source, stored, display)
     agent = _prepared_agent(config, env, device, logged, source, stored is not None, display)
     returns = monte_carlo(config.data, agent.discount, rewards)
-    offline = make_offline(config, logged, rewards, returns, agent.fields_in("offline"), device, shared)
+    offline = make_offline(config, logged, rewards, returns, agent, shared)
     interaction, sampler = None, None
     if config.warmup.steps or config.finetune.steps:
         interaction, sampler = make_online(config, env, agent, offline, rewards, returns, learner, display.notice)
@@ -168,6 +168,7 @@ def _prepared_agent(
                 f"warmup.select={config.warmup.select} has the family play, warmup.kind={config.warmup.kind} somebody "
                 "else: set warmup.kind=frozen-policy"
             )
+    check_chunks(config, agent)
     if source is not None:
         for line in take_over(agent, source, config.init):
             display.notice(line)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from balrl.agent import Agent
+from balrl.chunks import replay_kind
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import (
     RewardTransform,
@@ -129,17 +131,17 @@ def make_offline(
     logged: Logged | None,
     rewards: RewardTransform,
     returns: MonteCarlo,
-    fields: tuple[str, ...],
-    device: torch.device,
+    agent: Agent,
     shared: Shared,
 ) -> ReplayBuffer | None:
     """Return the replay that serves the logged data, with the optional fields that the agent asks for."""
     if logged is None:
         return None
-    share = config.data.trusted_share
-    key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device, share)
+    share, fields, device = config.data.trusted_share, agent.fields_in("offline"), agent.device
+    chunk = (agent.config.chunk_size, agent.discount) if agent.config.chunk_size > 1 else None
+    key = (id(logged), rewards, fields, returns if "mc_returns" in fields else None, device, share, chunk)
     if key not in shared:
         allocate = partial(mapped_storage, folder=Path(config.data.disk)) if config.data.disk else None
-        shared[key] = to_replay(logged.dataset, rewards, fields, device, returns, allocate, share)
+        shared[key] = to_replay(logged.dataset, rewards, fields, device, returns, allocate, share, replay_kind(agent))
     found: ReplayBuffer = shared[key]
     return found

@@ -7,7 +7,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from balrl.agent import Agent
+from balrl.agent import Agent, Phase
+from balrl.chunks import replay_kind
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.execution.steps import GraphCollector
@@ -21,6 +22,8 @@ from balrl.rollout import Collector
 from balrl.run.footprint import replay_bytes
 from balrl.run.interaction import Interaction
 from balrl.run.presets import TrainConfig
+
+PHASES: tuple[Phase, ...] = ("offline", "online")
 
 
 def make_online(
@@ -66,13 +69,14 @@ def make_online(
     rollouts = _make_rollouts(config, env.num_envs, agent) if agent.on_policy else None
     if rollouts is not None:
         capacity = rollouts.steps * env.num_envs
+    widths = agent.spaces.observation_dim, agent.spaces.step_action_dim
     check_fits(
-        replay_bytes(capacity, agent.spaces.observation_dim, agent.spaces.action_dim),
+        replay_bytes(capacity, *widths),
         f"the replay of {capacity:,} transitions",
         "lower replay.capacity",
         agent.device,
     )
-    replay = ReplayBuffer(capacity, agent.spaces.observation_dim, agent.spaces.action_dim, agent.device, fields)
+    replay = replay_kind(agent, env.num_envs)(capacity, *widths, agent.device, fields)
     interaction = Interaction(
         _make_collector(config, env, agent, notice),
         replay,
@@ -89,6 +93,23 @@ def make_online(
     if config.finetune.retain == "ratio" and offline is not None:
         return interaction, MixedReplay(offline, replay, config.finetune.offline_ratio)
     return interaction, replay
+
+
+def check_chunks(config: TrainConfig, agent: Agent) -> None:
+    """Raise a `UserError` where an agent cannot learn from chunks of actions, or is not given any."""
+    if agent.config.chunk_size == 1:
+        return
+    chunks = f"agent.chunk_size={agent.config.chunk_size}"
+    if agent.on_policy:
+        raise UserError(f"{chunks}: agent {config.agent.name} learns from single steps; leave it at 1")
+    unfit = {field for phase in PHASES for field in agent.fields_in(phase)} - {"trusted"}
+    if unfit:
+        raise UserError(
+            f"{chunks}: agent {config.agent.name} learns from single steps with {' and '.join(sorted(unfit))}; leave "
+            "it at 1"
+        )
+    if config.warmup.steps and config.warmup.kind == "offline-data":
+        raise UserError(f"{chunks}: warmup.kind=offline-data takes rows one by one; set warmup.kind=frozen-policy")
 
 
 def _make_collector(

@@ -20,6 +20,7 @@ def planned_bytes(config: AgentConfig, observation_dim: int, action_dim: int) ->
     """
     hidden = tuple(getattr(config, "hidden", ()))
     critic_hidden = tuple(getattr(config, "critic_hidden", None) or hidden)
+    action_dim = config.chunk_size * action_dim
     policy = _weights((observation_dim, *hidden, 2 * action_dim))
     critic = _weights((observation_dim + action_dim, *critic_hidden, getattr(config, "atoms", 1)))
     return 4 * COPIES * (policy + getattr(config, "critics", 1) * critic)

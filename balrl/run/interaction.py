@@ -164,17 +164,14 @@ class Interaction:
         if self.episodes is not None:
             ended = self.episodes.add(*step)
             if ended is not None:
-                self._store(ended)
+                self.replay.add(ended)
+                self.stored += len(ended.rewards)
         else:
-            self._store(step.batch if step.valid is None else step.batch.rows(step.valid))
-
-    def _store(self, batch: Batch) -> None:
-        self.replay.add(batch)
-        self.stored += int(batch.rewards.shape[0])
+            self.stored += self.replay.add_step(step)
 
     def _fill(self) -> None:
         if self.logged is not None:
-            self.replay.add(self.logged.gather(torch.arange(len(self.logged), device=self.replay.device)))
+            self.replay.extend(self.logged)
 
     def _restart(self) -> None:
         self.collector.start()

@@ -60,7 +60,7 @@ def _draw_balance_map(
     chosen = _balance_on_grid(agent, balance, env)
     coverage = np.zeros(chosen.shape)
     if offline is not None:
-        positions = env.states_of(offline.gather(torch.arange(len(offline), device=offline.device)).observations)
+        positions = env.states_of(offline.transitions(torch.arange(len(offline), device=offline.device)).observations)
         cells = (positions[:, :2].cpu() * FINE).long().numpy()
         np.add.at(coverage, (cells[:, 1], cells[:, 0]), 1)
     bounds = (balance.config.minimum, balance.config.maximum)

@@ -74,7 +74,7 @@ def record_dataset(
     collector = Collector(env, "cpu")
 
     def policy(observations: Tensor) -> Tensor:
-        uniform = 2 * torch.rand(1, collector.spaces.action_dim) - 1
+        uniform = 2 * torch.rand(1, (collector if agent is None else agent).spaces.action_dim) - 1
         if agent is None:
             return uniform
         actions = agent.serve(observations.to(agent.device), deterministic).cpu()

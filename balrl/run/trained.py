@@ -249,7 +249,7 @@ def _policy(
 ) -> Callable[[Tensor], Tensor]:
     """Return the agent's repeatable policy, having checked that it fits the environment."""
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
-    have = (agent.spaces.observation_dim, agent.spaces.action_dim)
+    have = (agent.spaces.observation_dim, agent.spaces.step_action_dim)
     if have != (spaces.observation_dim, spaces.action_dim):
         raise UserError(
             f"the agent was made for {have[0]} observations and {have[1]} actions, environment {env_id} has "

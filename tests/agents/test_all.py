@@ -20,6 +20,7 @@ from balrl.agents import (
     FQL,
     IQL,
     PPO,
+    QC,
     SAC,
     TD3BC,
     Agent,
@@ -33,6 +34,7 @@ from balrl.agents import (
     FQLConfig,
     IQLConfig,
     PPOConfig,
+    QCConfig,
     ReBRAC,
     ReBRACConfig,
     SACConfig,
@@ -79,6 +81,11 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
         FQLConfig(hidden=(8, 8), normalize_q=False, target_q="minimum", critics=3, policy_layer_norm=True),
     ),
     "famo2o-fql": (FQL, FQLConfig(hidden=(8, 8), flow_steps=3, balance=SAC_FAMILY, policy_average=0.9)),
+    "qc-fql": (FQL, FQLConfig(hidden=(8, 8), flow_steps=3, chunk_size=3)),
+    "qc": (QC, QCConfig(hidden=(8, 8), flow_steps=3, samples=4, chunk_size=2)),
+    "qc-single": (QC, QCConfig(hidden=(8, 8), flow_steps=2, samples=3, chunk_size=1, target_q="minimum")),
+    "iql-chunks": (IQL, IQLConfig(hidden=(8, 8), chunk_size=2, balance=FAMILY)),
+    "redq-chunks": (SAC, SACConfig(hidden=(8, 8), chunk_size=3, critics=4, target_subset=2)),
     "sac-anchored": (SAC, SACConfig(hidden=(8, 8), anchor=0.5)),
     "famo2o-iql-anchored": (IQL, IQLConfig(hidden=(8, 8), balance=FAMILY, anchor=0.5, anchor_updates=3)),
     "rebrac-anchored": (ReBRAC, ReBRACConfig(hidden=(8, 8), anchor=0.5)),
@@ -145,8 +152,8 @@ def make(request: pytest.FixtureRequest) -> Make:
 @pytest.mark.parametrize(("observation_dim", "action_dim"), SHAPES)
 def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, device: str) -> None:
     agent = make(observation_dim, action_dim, device)
-    batch = random_batch(16, observation_dim, action_dim)
-    batch = type(batch)(*(x.to(device) for x in batch))
+    batch = batch_for(agent, 16)
+    batch = type(batch)(*(None if x is None else x.to(device) for x in batch))
     for phase in ("offline", "online"):
         agent.set_phase(phase, 10)
         before = {id(p): p.detach().clone() for p in agent.parameters()}
@@ -163,10 +170,16 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
                 owned = optimizer.param_groups[0]["params"]
                 assert any(not torch.equal(p, before[id(p)]) for p in owned), f"{name} learned nothing, {phase}"
     actions = agent.act(batch.observations)
-    assert actions.shape == (16, action_dim)
+    assert actions.shape == (16, action_dim * agent.config.chunk_size)
     assert actions.abs().max() <= 1
     mode = agent.act(batch.observations, deterministic=True)
     assert torch.equal(mode, agent.act(batch.observations, deterministic=True))
+
+
+def batch_for(agent: Agent, rows: int) -> Batch:
+    """Return a random batch that an agent can learn from, with every optional field."""
+    spaces = agent.spaces
+    return random_batch(rows, spaces.observation_dim, spaces.step_action_dim, chunk_size=spaces.chunk_size)
 
 
 def learns_in(agent: Agent, optimizer: str, phase: str) -> bool:
@@ -199,7 +212,8 @@ def test_what_a_checkpoint_carries_over_is_everything_that_learns(make: Make) ->
 @pytest.mark.parametrize("phase", ["offline", "online"])
 def test_equal_variants_are_equal_operations(make: Make, phase: Phase) -> None:
     """What is compiled or captured for one update runs for every other with the same `variant`."""
-    agent, batch, operations = make(), random_batch(8), {}
+    agent = make()
+    batch, operations = batch_for(agent, 8), {}
     if agent.balance is not None:
         agent.balance.every = 2 if agent.is_family else 1
     agent.set_phase(phase, 10)
@@ -249,10 +263,10 @@ def test_predict_speaks_the_task_s_units(make: Make) -> None:
     agent = make(action_space=gym.spaces.Box(low, high))
     observation = np.random.default_rng(0).normal(size=(5, 3))
     actions, state = agent.predict(observation, deterministic=True)
-    assert state is None
+    assert (state is None) == (agent.config.chunk_size == 1)
     assert actions.shape == (5, 2)
     assert actions.dtype == np.float32
-    inside = agent.act(torch.from_numpy(observation).float(), deterministic=True).numpy()
+    inside = agent.act(torch.from_numpy(observation).float(), deterministic=True).numpy()[:, :2]
     np.testing.assert_allclose(actions, low + (inside + 1) / 2 * (high - low), rtol=1e-5)
     single, _ = agent.predict(observation[0], deterministic=True)
     np.testing.assert_allclose(single, actions[0], rtol=1e-5)
@@ -270,11 +284,12 @@ def test_goal_dictionaries(make: Make) -> None:
         }
     )
     agent = make(observation_space=space)
-    agent.update(random_batch(8, 5))
+    agent.update(batch_for(agent, 8))
     observation = {key: np.stack([s.sample() for _ in range(4)]) for key, s in space.items()}
     actions, _ = agent.predict(observation, deterministic=True)
     flat = np.concatenate([observation["observation"], observation["desired_goal"]], -1)
-    np.testing.assert_array_equal(actions, agent.act(torch.from_numpy(flat), deterministic=True).numpy())
+    inside = agent.act(torch.from_numpy(flat), deterministic=True).numpy()
+    np.testing.assert_array_equal(actions, inside[:, :2])
 
 
 def test_terminated_rows_ignore_their_next_observations(make: Make) -> None:
@@ -283,7 +298,7 @@ def test_terminated_rows_ignore_their_next_observations(make: Make) -> None:
         pytest.skip("CQL's penalty samples actions at the next observations of terminated rows as well, as published")
     one.set_phase("online")
     other = rebuild(make, one)
-    batch = random_batch(12)
+    batch = batch_for(one, 12)
     changed = torch.where(
         batch.terminated[:, None], 1e3 * torch.randn_like(batch.next_observations), batch.next_observations
     )
@@ -307,7 +322,7 @@ def test_state_is_everything(make: Make) -> None:
     """An agent rebuilt from its state goes on exactly as the original: weights, moments, phase, schedules."""
     one = make()
     one.set_phase("offline", 20)
-    batches = [random_batch(8) for _ in range(6)]
+    batches = [batch_for(one, 8) for _ in range(6)]
     for batch in batches[:3]:
         one.update(batch)
     other = rebuild(make, one)

@@ -31,7 +31,7 @@ def batch64(rows: int = 6) -> Batch:
 
 
 def arrays(batch: Batch) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in batch._asdict().items()}
+    return {key: value.numpy() for key, value in batch._asdict().items() if value is not None}
 
 
 def noise_of(agent: FQL, *shape: int) -> np.ndarray:

@@ -32,7 +32,7 @@ def batch64(rows: int = 6) -> Batch:
 
 
 def arrays(batch: Batch) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in batch._asdict().items()}
+    return {key: value.numpy() for key, value in batch._asdict().items() if value is not None}
 
 
 def test_value_loss() -> None:

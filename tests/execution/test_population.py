@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from balrl.agents import Agent
+from balrl.chunks import replay_kind
 from balrl.errors import UserError
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
@@ -37,15 +38,15 @@ def make(name: str, seed: int, **settings: float) -> Agent:
 
 def logged(agent: Agent) -> ReplayBuffer:
     torch.manual_seed(1)
-    buffer = ReplayBuffer(300, 3, 2, fields=agent.fields_in("offline"))
-    buffer.add(random_batch(300))
+    buffer = replay_kind(agent)(300, 3, 2, fields=agent.fields_in("offline"))
+    buffer.add(random_batch(300), torch.arange(300) % 4 == 3)
     return buffer
 
 
 def online(agent: Agent, seed: int) -> ReplayBuffer:
-    buffer = ReplayBuffer(100, 3, 2, fields=agent.fields_in("online"))
+    buffer = replay_kind(agent)(100, 3, 2, fields=agent.fields_in("online"))
     torch.manual_seed(100 + seed)
-    buffer.add(random_batch(20 + seed))
+    buffer.add(random_batch(20 + seed), torch.arange(20 + seed) % 4 == 3)
     return buffer
 
 

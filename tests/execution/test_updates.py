@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics
 from balrl.agents import Agent
+from balrl.chunks import replay_kind
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, PreciseUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
@@ -33,8 +34,8 @@ def build(name: str, device: str = "cpu") -> Agent:
 
 def filled(agent: Agent, rows: int = 300) -> ReplayBuffer:
     torch.manual_seed(1)
-    buffer = ReplayBuffer(1000, 3, 2, agent.device, agent.fields_in("offline"))
-    buffer.add(random_batch(rows))
+    buffer = replay_kind(agent)(1000, 3, 2, agent.device, agent.fields_in("offline"))
+    buffer.add(random_batch(rows), torch.arange(rows) % 4 == 3)
     return buffer
 
 
@@ -81,7 +82,7 @@ class NoHost(TorchDispatchMode):
 def test_no_update_asks_the_host(name: str) -> None:
     agent = build(name)
     buffer = filled(agent)
-    online = ReplayBuffer(50, 3, 2, fields=agent.fields_in("offline"))
+    online = replay_kind(agent)(50, 3, 2, fields=agent.fields_in("offline"))
     online.add(random_batch(30))
     for phase, sampler in (("offline", buffer), ("online", MixedReplay(buffer, online, 0.5))):
         agent.set_phase(phase, 10)

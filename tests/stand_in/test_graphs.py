@@ -10,6 +10,7 @@ import torch
 from balrl.agents import IQL, PPO, Agent
 from balrl.agents.hyperparameters import IQLConfig, PPOConfig
 from balrl.batch import TRANSITION, Batch
+from balrl.chunks import replay_kind
 from balrl.execution import updates as execution
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
@@ -39,8 +40,8 @@ def build(name: str, device: str = "cuda:0") -> Agent:
 
 def filled(agent: Agent) -> ReplayBuffer:
     torch.manual_seed(1)
-    buffer = ReplayBuffer(200, 3, 2, agent.device, agent.fields_in("offline"))
-    buffer.add(random_batch(60))
+    buffer = replay_kind(agent)(200, 3, 2, agent.device, agent.fields_in("offline"))
+    buffer.add(random_batch(60), torch.arange(60) % 4 == 3)
     return buffer
 
 
