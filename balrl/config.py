@@ -320,7 +320,8 @@ class RunConfig(Config):
     num_envs: int = Field(1, ge=1, description="environments collected from side by side")
     dataset: str | None = Field(
         None,
-        description="D4RL HDF5 file, or built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves",
+        description="D4RL HDF5 file, or built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves, "
+        "point-maze-fork",
     )
     environment: EnvironmentConfig = EnvironmentConfig()
     data: DataConfig = DataConfig()

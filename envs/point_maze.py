@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -37,11 +38,25 @@ LAYOUTS = {
         "#......#...#",
         "############",
     ),
+    "fork": (
+        "#############",
+        "#.....#.....#",
+        "#.###.#.###.#",
+        "#S###...###G#",
+        "#.###.#.###.#",
+        "#.....#.....#",
+        "#############",
+    ),
 }
 # Mean returns of uniformly random actions and of the full-speed waypoint controller; tests/envs measures them again.
-REFERENCE_RETURNS = {"umaze": (-171.0, -14.8), "medium": (-186.8, -28.0), "large": (-292.3, -56.9)}
+REFERENCE_RETURNS = {
+    "umaze": (-171.0, -14.8),
+    "medium": (-186.8, -28.0),
+    "large": (-292.3, -56.9),
+    "fork": (-200.0, -75.9),
+}
 
-MAX_EPISODE_STEPS = {"umaze": 200, "medium": 200, "large": 300}
+MAX_EPISODE_STEPS = {"umaze": 200, "medium": 200, "large": 300, "fork": 200}
 DRAG, ACCELERATION, HALF_WIDTH, GOAL_RADIUS = 0.8, 0.06, 0.15, 0.5
 MAX_SPEED = ACCELERATION / (1 - DRAG)
 
@@ -57,11 +72,12 @@ class PointMazeVectorEnv(TorchVectorEnv):
     - Action ``[2]`` in [-1, 1]: acceleration.
     - Reward: −1 per step, 0 on the step that reaches the goal. It terminates there,
       within 0.5 cells (``infos["success"]``).
-    - Time limit: 200 steps (large: 300). Starts at rest at a random place in a random free cell other than the goal's.
+    - Time limit: 200 steps (large: 300). Starts at rest at a random place in a random free cell other than the goal's;
+      in the fork always in one cell, from which both ways round two obstacles are equally far.
 
     Args:
         num_envs: worlds.
-        layout: ``umaze``, ``medium`` or ``large``.
+        layout: ``umaze``, ``medium``, ``large`` or ``fork``.
         device: where everything is computed.
     """
 
@@ -90,7 +106,8 @@ class PointMazeVectorEnv(TorchVectorEnv):
         rows = LAYOUTS[layout]
         self.walls = torch.tensor([[c == "#" for c in row] for row in rows], device=self.device)
         goal = next((x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "G")
-        free = [(x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "."]
+        starts = "S" if "S" in "".join(rows) else "."
+        free = [(x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == starts]
         self.goal = torch.tensor(goal, device=self.device, dtype=dtype) + 0.5
         self._free = torch.tensor(free, device=self.device, dtype=dtype)
         self._size = torch.tensor([len(rows[0]), len(rows)], device=self.device, dtype=dtype)
@@ -137,8 +154,12 @@ class PointMazeVectorEnv(TorchVectorEnv):
         walls = self.walls
         return walls[top, left] | walls[top, right] | walls[bottom, left] | walls[bottom, right]
 
-    def steps_to_goal(self) -> np.ndarray[Any, Any]:
-        """Return the number of cells to the goal from every cell, breadth first; −1 in walls."""
+    def steps_to_goal(self, closed: Sequence[tuple[int, int]] = ()) -> np.ndarray[Any, Any]:
+        """Return the number of cells to the goal from every cell, breadth first; −1 in walls.
+
+        Args:
+            closed: cells ``(x, y)`` that no path leads through.
+        """
         walls = self.walls.cpu().numpy()
         distances = np.full(walls.shape, -1)
         goal = tuple(self.goal.long().tolist()[::-1])
@@ -149,7 +170,8 @@ class PointMazeVectorEnv(TorchVectorEnv):
             for cell in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
                 if not walls[cell] and distances[cell] < 0:
                     distances[cell] = distances[y, x] + 1
-                    queue.append(cell)
+                    if cell[::-1] not in closed:
+                        queue.append(cell)
         return distances
 
 

@@ -40,10 +40,15 @@ MIXED = (
 
 
 class WaypointController:
-    """Steers from cell centre to cell centre along a shortest path to the goal."""
+    """Steers from cell centre to cell centre along a shortest path to the goal.
 
-    def __init__(self, env: PointMazeVectorEnv) -> None:
-        distances = env.steps_to_goal()
+    Args:
+        env: the maze.
+        closed: cells ``(x, y)`` that the path keeps out of.
+    """
+
+    def __init__(self, env: PointMazeVectorEnv, closed: Sequence[tuple[int, int]] = ()) -> None:
+        distances = env.steps_to_goal(closed)
         targets = np.zeros((*distances.shape, 2))
         for y, x in np.argwhere(distances >= 0):
             options = [(y, x), (y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
@@ -69,6 +74,7 @@ def mixed_dataset(
     num_envs: int = 50,
     level_at: Callable[[Tensor], Tensor] | None = None,
     name: str = "point-maze-mixed",
+    ways: Sequence[Sequence[tuple[int, int]]] = ((),),
 ) -> Dataset:
     """Drive `num_envs` worlds, each episode at a random level, and return what they saw.
 
@@ -81,14 +87,17 @@ def mixed_dataset(
         level_at: maps states ``[N, 4]`` to indices into `levels` ``[N]``, so that quality depends on the place instead
             of on the episode.
         name: of the dataset.
+        ways: cells that are closed to a driver; each episode draws one of these lists.
     """
     env = PointMazeVectorEnv(num_envs, layout)
-    controller = WaypointController(env)
+    controllers = [WaypointController(env, closed) for closed in ways]
     generator = torch.Generator().manual_seed(seed)
     shares = torch.tensor([level.share for level in levels])
     table = torch.tensor([level[:3] for level in levels])
     observations, _ = env.reset(seed=seed)
     current = torch.multinomial(shares, num_envs, True, generator=generator)
+    way = torch.randint(len(ways), (num_envs,), generator=generator) if len(ways) > 1 else torch.zeros_like(current)
+    worlds = torch.arange(num_envs)
     columns: dict[str, list[Tensor]] = {
         key: [] for key in ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
     }
@@ -96,7 +105,8 @@ def mixed_dataset(
         driven = current if level_at is None else level_at(env.states)
         speed, noise, random = table[driven].unbind(-1)
         uniform = 2 * torch.rand(num_envs, 2, generator=generator) - 1
-        steered = controller(env.states, speed) + noise[:, None] * torch.randn(num_envs, 2, generator=generator)
+        steered = torch.stack([controller(env.states, speed) for controller in controllers])[way, worlds]
+        steered = steered + noise[:, None] * torch.randn(num_envs, 2, generator=generator)
         at_random = torch.rand(num_envs, generator=generator) < random
         actions = torch.where(at_random[:, None], uniform, steered.clamp(-1, 1))
         next_observations, rewards, terminated, truncated, infos = env.step(actions)
@@ -105,6 +115,9 @@ def mixed_dataset(
             column.append(value)
         drawn = torch.multinomial(shares, num_envs, True, generator=generator)
         current = torch.where(terminated | truncated, drawn, current)
+        if len(ways) > 1:
+            another = torch.randint(len(ways), (num_envs,), generator=generator)
+            way = torch.where(terminated | truncated, another, way)
         observations = next_observations
     arrays: dict[str, Any] = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
     last = np.arange(1, num_envs + 1) * len(columns["rewards"]) - 1
@@ -122,3 +135,9 @@ def halves_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
         level_at=lambda states: (states[:, 0] >= middle).long(),
         name="point-maze-halves",
     )
+
+
+def fork_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
+    """Return mixed data of the fork, whose drivers go round each of its two obstacles on either side."""
+    ways = [[(3, first), (9, second)] for first in (1, 5) for second in (1, 5)]
+    return mixed_dataset(transitions, "fork", seed=seed, name="point-maze-fork", ways=ways)

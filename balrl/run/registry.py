@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from balrl.data.inspect import TaskContext
     from balrl.evaluation import Reference
 
-BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves")
+BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves", "point-maze-fork")
 
 
 def make_env(
@@ -88,7 +88,7 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
 
     Args:
         path_or_id: a file, a Minari folder, ``minari:ID``, ``ogbench:NAME``, or one of ``point-maze-mixed``,
-            ``point-maze-large`` and ``point-maze-halves``.
+            ``point-maze-large``, ``point-maze-halves`` and ``point-maze-fork``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
 
@@ -98,10 +98,12 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
     name = str(path_or_id)
     check_named(name, "dataset")
     if name in BUILT_IN_DATASETS:
-        from balrl.envs.waypoints import halves_dataset, mixed_dataset
+        from balrl.envs.waypoints import fork_dataset, halves_dataset, mixed_dataset
 
         if name == "point-maze-halves":
             return halves_dataset()
+        if name == "point-maze-fork":
+            return fork_dataset()
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
     path = Path(path_or_id)
     if name.startswith(MINARI) or path.is_dir():
