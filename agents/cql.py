@@ -154,7 +154,7 @@ class CQL(SAC):
         count = c.max_target_actions if self.phase == "offline" or c.max_target_online else 1
         actions, log_prob = self._sample(self._next_inputs(batch), count)
         repeated = batch.next_observations.expand(count, *batch.next_observations.shape)
-        q = self.target_critic(repeated.flatten(0, 1), actions.flatten(0, 1), members).amin(-2)
+        q = self.target_critic(repeated.flatten(0, 1), self._perturbed(actions).flatten(0, 1), members).amin(-2)
         value, best = q.unflatten(-1, (count, -1)).max(-2)
         if c.backup_entropy:
             value = value - self.temperature * log_prob.gather(-2, best.unsqueeze(-2)).squeeze(-2)

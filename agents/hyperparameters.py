@@ -257,6 +257,10 @@ class SoftActorCriticConfig(AnchoredConfig):
     target_subset: int | None = Field(
         None, ge=1, description="random members per update whose minimum is the target (REDQ); default: all"
     )
+    target_noise: float = Field(
+        0.0, ge=0, description="standard deviation of noise on the target's actions in fine-tuning (SO2), in [-1, 1]"
+    )
+    target_noise_clip: float = Field(0.6, ge=0, description="and the largest such noise")
     subset_replacement: bool = Field(False, description="draw that subset with replacement, as the WSRL release does")
     policy_q: Literal["minimum", "mean"] = Field("minimum", description="of the members, in the policy loss")
     layer_norm: bool = Field(False, description="layer normalisation in the critics")

@@ -142,8 +142,16 @@ class SAC(Agent):
     def next_value(self, batch: Batch, members: Tensor | None) -> Tensor:
         """Return the soft value ``[B]`` of a normalised batch's next observations under some of the target critics."""
         actions, log_prob = self._sample(self._next_inputs(batch))
-        value = self.target_critic(batch.next_observations, actions, members).amin(-2)
+        value = self.target_critic(batch.next_observations, self._perturbed(actions), members).amin(-2)
         return value - self.temperature * log_prob if self.config.backup_entropy else value
+
+    def _perturbed(self, actions: Tensor) -> Tensor:
+        """Return a target's actions with the clipped noise that fine-tuning adds (SO2, arXiv 2312.07685)."""
+        c = self.config
+        if not c.target_noise or self.phase == "offline":
+            return actions
+        noise = c.target_noise * self.stream.normal(*actions.shape, dtype=actions.dtype)
+        return (actions + noise.clamp(-c.target_noise_clip, c.target_noise_clip)).clamp(-1, 1)
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return Q ``[members, B]`` at ``a ~ π(·|s, β)``, differentiable in β ``[B]``."""

@@ -32,7 +32,7 @@ from balrl.config import AgentConfig
 from balrl.devices import check_device
 from balrl.errors import UserError
 from balrl.foreign import fields
-from balrl.frozen_policy import FrozenPolicy, acting_inputs
+from balrl.frozen_policy import ExpandedPolicy, FrozenPolicy, acting_inputs
 from balrl.networks import Normalizer, QEnsemble, polyak_update
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
@@ -446,7 +446,8 @@ class Agent(OptimizedModule, ABC):
         champion = load_tensors(checkpoint, "champion", self.device)
         self.crown(None)
         if champion:
-            frozen = self.freeze()
+            expansion = state["agent"].get("expansion")
+            frozen = self.freeze() if expansion is None else ExpandedPolicy(self, float(expansion))
             load_into(frozen, champion, checkpoint)
             self.crown(frozen)
         moments, own = load_tensors(checkpoint, "optimizer", self.device), self.optimizer_state()
@@ -463,10 +464,12 @@ class Agent(OptimizedModule, ABC):
 
     def phase_state(self) -> dict[str, Any]:
         """Return the part of the state that is not tensors, as plain JSON types."""
+        expanded = isinstance(self.champion, ExpandedPolicy)
         return {
             "phase": self.phase,
             "phase_updates": self.phase_updates,
             "phase_length": self.phase_length,
+            **({"expansion": self.champion.inverse_temperature} if expanded else {}),  # type: ignore[union-attr]
         }
 
     def load_phase_state(self, state: Mapping[str, Any]) -> None:

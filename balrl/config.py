@@ -196,6 +196,14 @@ class FinetuneConfig(Config):
         description="the logged data online: dropped, put into the replay, or a fixed share of each batch",
     )
     offline_ratio: float = Field(0.5, ge=0, le=1, description="that share, for retain=ratio")
+    strategy: Literal["warm-start", "pex", "jsrl"] = Field(
+        "warm-start",
+        description="who acts beside the learner: nobody; the pre-trained policy, and Q chooses (PEX); the pre-trained "
+        "policy in the first steps of each episode (JSRL)",
+    )
+    learner: Literal["policy-and-critic", "policy", "critic", "neither"] = Field(
+        "critic", description="with pex or jsrl, what the learner keeps of the pre-trained agent; the rest begins anew"
+    )
     serve: Literal["newest", "champion"] = Field(
         "newest",
         description="whose policy is evaluated, exported and used by predict: the learner's newest, or the best frozen "
@@ -222,6 +230,32 @@ class ChampionConfig(Config):
     min_episodes: int = Field(5, ge=2, description="that champion and challenger have played before they are compared")
     confidence: float = Field(0.8, gt=0.5, lt=1, description="probability of a change for the better that makes one")
     by: Literal["return", "success"] = Field("return", description="what an episode counts")
+
+
+class PEXConfig(Config):
+    """Policy expansion (finetune.strategy=pex)."""
+
+    inverse_temperature: float = Field(
+        10.0, gt=0, description="of the choice between pre-trained policy and learner, per unit of Q"
+    )
+
+
+class JSRLConfig(Config):
+    """Jump-start (finetune.strategy=jsrl): the pre-trained policy guides the first steps of each episode."""
+
+    curriculum: Literal["returns", "random"] = Field(
+        "returns",
+        description="returns: fewer steps as the learner's part does as well; random: a uniform number, drawn for each "
+        "episode",
+    )
+    horizon: int | None = Field(
+        None, ge=1, description="steps that are guided at most; default: the mean length of the guide's own episodes"
+    )
+    stages: int = Field(10, ge=1, description="in which they become none")
+    window: int = Field(5, ge=1, description="episodes whose mean return decides, of the guide alone and of each stage")
+    tolerance: float = Field(
+        0.05, ge=0, description="share of the best mean return by which a stage may fall short of it and be passed"
+    )
 
 
 class EnvironmentConfig(Config):
@@ -331,6 +365,8 @@ class RunConfig(Config):
     warmup: WarmupConfig = WarmupConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     champion: ChampionConfig = ChampionConfig()
+    pex: PEXConfig = PEXConfig()
+    jsrl: JSRLConfig = JSRLConfig()
     batch_size: int = Field(256, ge=1, description="transitions per update")
     replay: ReplayConfig = ReplayConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -14,6 +14,7 @@ from balrl.optim import OptimizedModule
 Part = TypeVar("Part", bound=nn.Module)
 
 if TYPE_CHECKING:
+    from balrl.agent import Agent
     from balrl.balance import Balance
     from balrl.networks import Normalizer
     from balrl.policies import Policy
@@ -56,6 +57,44 @@ class FrozenPolicy(nn.Module):
     def load(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
         """Copy tensors of a `state_dict` whose names begin with a prefix."""
         self.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+class ExpandedPolicy(FrozenPolicy):
+    """A frozen policy beside an agent's newest one, between which Q chooses (PEX, Zhang et al., arXiv 2302.00935).
+
+    ``a₁ = mode of π_frozen(s)``, ``a₂ ~ π(·|s)``, ``i ~ softmax_i(κ min_j Q_j(s, a_i))``; deterministically both are
+    modes, and the larger Q acts.
+
+    Args:
+        agent: what it acts with now is frozen; its policy and critics go on learning.
+        inverse_temperature: κ, per unit of Q.
+    """
+
+    def __init__(self, agent: Agent, inverse_temperature: float) -> None:
+        super().__init__(agent.normalizer, agent.balance, agent.acting_policy)
+        self.inverse_temperature = inverse_temperature
+        self._learner = [agent]  # no submodule: it is saved by itself
+
+    @torch.no_grad()
+    def act(
+        self,
+        observations: Tensor,
+        deterministic: bool = True,
+        balance: Tensor | None = None,
+        stream: RandomStream | None = None,
+    ) -> Tensor:
+        agent = self._learner[0]
+        offline = super().act(observations, True, balance)
+        newest = agent.act(observations, deterministic, balance)
+        q = agent.q_values(torch.cat([observations, observations]), torch.cat([offline, newest]))
+        assert q is not None  # there are critics
+        of_offline, of_newest = q.amin(0).chunk(2)
+        gain = self.inverse_temperature * (of_newest - of_offline)
+        if deterministic or stream is None:
+            is_newest = gain > 0
+        else:
+            is_newest = stream.uniform(len(gain), dtype=gain.dtype) < torch.sigmoid(gain)
+        return torch.where(is_newest.unsqueeze(-1), newest, offline)
 
 
 def acting_inputs(

@@ -40,6 +40,7 @@ from balrl.run.given import GivenTask
 from balrl.run.inputs import Given
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import make_agent, make_env, reference_of, step_limit, task_fingerprint
+from balrl.run.strategies import check_strategy
 from balrl.run.warm_start import Source, read_source, take_over
 from balrl.spaces import SpaceAdapter, space_to_json
 from balrl.watch.display import Display
@@ -169,6 +170,7 @@ def _prepared_agent(
                 "else: set warmup.kind=frozen-policy"
             )
     check_chunks(config, agent)
+    check_strategy(config, agent)
     if source is not None:
         for line in take_over(agent, source, config.init):
             display.notice(line)

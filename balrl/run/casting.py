@@ -15,6 +15,7 @@ from balrl.run.family import OWN, balance_of
 from balrl.run.member_bandit import MemberBandit
 from balrl.run.selection import Selection
 from balrl.run.state import RunState
+from balrl.run.strategies import Strategy, begin_strategy, resumed_strategy, strategy_notice
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -39,6 +40,7 @@ class Casting:
         self._selection: Selection | None = None
         self._members: MemberBandit | None = None
         self._champions: Champions | None = None
+        self._strategy: Strategy | None = None
         self._is_released = False
 
     def warmup(self) -> Actor:
@@ -48,11 +50,16 @@ class Casting:
         if c.select != "none":
             selection = self._selection or self._begin_selection()
             return Actor(selection.act, selection.saw)
-        return Actor(run.interaction.random_actions if c.kind == "random" else run.agent.explore)
+        if c.kind == "random":
+            return Actor(run.interaction.random_actions)
+        return self._with_strategy() or Actor(run.agent.explore)
 
     def finetune(self, log: Log) -> Actor:
         """Return who acts in fine-tuning; `log` is told of a new champion."""
         c, run = self.config.finetune, self.components
+        with_strategy = self._with_strategy()
+        if with_strategy is not None:
+            return with_strategy
         if c.member == "bandit" and self._members is None:
             self._begin_members()
         champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
@@ -91,22 +98,39 @@ class Casting:
             state.selection = {"state": self._selection.state()}
         if self._members is not None:
             state.members = self._members.state()
+        if self._strategy is not None:
+            state.strategy = self._strategy.state()
         if self._champions is not None:
             state.champion = self._champions.tournament.report() | {"state": self._champions.tournament.state()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the frozen policies' tensors."""
+        if self._strategy is not None:
+            return self._strategy.tensors()
         return self._champions.tensors() if self._champions is not None else {}
 
     def load(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `note` wrote down and `tensors` gave."""
-        self._selection = self._members = self._champions = None
+        self._selection = self._members = self._champions = self._strategy = None
+        if state.strategy:
+            run = self.components
+            self._strategy = resumed_strategy(self.config, run.agent, run.env.num_envs, state.strategy, tensors)
         if "state" in state.selection:
             self._begin_selection(state.selection["state"])
         if state.members:
             self._begin_members().load(state.members)
         if "state" in state.champion:
             self._begin_champions().load(state.champion["state"], tensors)
+
+    def _with_strategy(self) -> Actor | None:
+        """Return who acts where the run has a strategy, which begins with the first step; None without."""
+        if self.config.finetune.strategy == "warm-start":
+            return None
+        run = self.components
+        if self._strategy is None:
+            self._strategy = begin_strategy(self.config, run.agent, run.env.num_envs)
+            run.display.notice(strategy_notice(self.config))
+        return Actor(self._strategy.explore, self._strategy.saw)
 
     def _begin_selection(self, stored: Mapping[str, Any] | None = None) -> Selection:
         run = self.components

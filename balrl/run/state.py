@@ -9,7 +9,7 @@ from balrl.errors import UserError
 from balrl.foreign import fields
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list}
-LATER = ("evaluation_due", "selection", "champion", "members")
+LATER = ("evaluation_due", "selection", "champion", "members", "strategy")
 """Fields that older checkpoints lack."""
 EVALUATION = {"step": int, "phase": str, "updates": int, "env_steps": int, "episodes": int, "returns": list}
 """What stands in the record of every evaluation."""
@@ -35,6 +35,7 @@ class RunState:
         selection: where the choice of a member in the warm-up stands, and what came of it; empty without one.
         members: where the draw of a member for each episode of fine-tuning stands; empty without one.
         champion: who is served, since when, and every change; empty without one.
+        strategy: where PEX or JSRL stands, once it has begun; empty without.
     """
 
     phase: str = PHASES[0]
@@ -53,6 +54,7 @@ class RunState:
     selection: dict[str, Any] = field(default_factory=dict)
     champion: dict[str, Any] = field(default_factory=dict)
     members: dict[str, Any] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Any, source: str) -> RunState:
