@@ -35,6 +35,9 @@ class DataConfig(Config):
     reward_normalization: Literal["none", "return-range"] = Field(
         "none", description="return-range: also multiply by 1000 / (max − min episode return of the data)"
     )
+    observation_keys: tuple[str, ...] = Field(
+        (), description="which observations of robomimic or LeRobot data, in this order; default: all that are vectors"
+    )
     normalize_observations: bool = Field(False, description="standardise with the data's mean and deviation")
     normalization_eps: float = Field(1e-3, gt=0, description="added to that deviation")
     top_fraction: float = Field(1.0, gt=0, le=1, description="train on this best share of the episodes")
@@ -354,8 +357,8 @@ class RunConfig(Config):
     num_envs: int = Field(1, ge=1, description="environments collected from side by side")
     dataset: str | None = Field(
         None,
-        description="D4RL HDF5 file, or built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves, "
-        "point-maze-fork",
+        description="HDF5 file of D4RL or robomimic, OGBench npz file, LeRobot folder, minari:ID, ogbench:NAME, or "
+        "built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves, point-maze-fork",
     )
     environment: EnvironmentConfig = EnvironmentConfig()
     data: DataConfig = DataConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.data.inspect import TaskContext
 
-SOURCE = "D4RL HDF5 file, Minari folder, minari:ID, or built-in data by name"
+SOURCE = (
+    "HDF5 file of D4RL or robomimic, OGBench npz file, folder of Minari or LeRobot, minari:ID, ogbench:NAME, or "
+    "built-in data by name"
+)
+KEYS = "which observations of robomimic or LeRobot data, in this order; default: all that are vectors"
 
 
 def add_data_verbs(verbs: Any) -> None:
@@ -31,6 +36,7 @@ def add_data_verbs(verbs: Any) -> None:
         command.add_argument(
             "--env", help="the task, to check action bounds and the step limit; default: the one the data names"
         )
+        command.add_argument("--observation-keys", nargs="+", default=(), metavar="KEY", help=KEYS)
         command.set_defaults(run=run)
 
     record = actions.add_parser("collect", help="record a policy in a task; run it again to go on after a stop")
@@ -49,6 +55,7 @@ def add_data_verbs(verbs: Any) -> None:
     convert.add_argument("file", metavar="DATA", help=SOURCE)
     convert.add_argument("out", metavar="OUT", help="a D4RL HDF5 file to write, or minari:ID")
     convert.add_argument("--env", help="the task, for Minari's action space; default: the one the data names")
+    convert.add_argument("--observation-keys", nargs="+", default=(), metavar="KEY", help=KEYS)
     convert.set_defaults(run=_convert)
 
     relabel = actions.add_parser("relabel", help="copy a D4RL file with sparse rewards from its success flags")
@@ -129,7 +136,7 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert(options: argparse.Namespace, _: list[str]) -> None:
-    _write(options.file, options.out, options.env)
+    _write(options.file, options.out, options.env, options.observation_keys)
     print(f"wrote {options.out}")
 
 
@@ -140,10 +147,10 @@ def _relabel(options: argparse.Namespace, _: list[str]) -> None:
     print(f"wrote {options.out}: {count:,} steps with reward {options.reward:g}, the others {options.otherwise:g}")
 
 
-def _write(source: str, target: str, env_id: str | None) -> None:
+def _write(source: str, target: str, env_id: str | None, observation_keys: Sequence[str] = ()) -> None:
     from balrl.run.registry import load_dataset, make_env
 
-    dataset = load_dataset(source)
+    dataset = load_dataset(source, observation_keys=observation_keys)
     if target.startswith(MINARI):
         from balrl.data.minari import save_minari
 
@@ -163,7 +170,7 @@ def _load_for_inspection(options: argparse.Namespace) -> tuple[Dataset, TaskCont
     from balrl.run.registry import inspection_context, load_dataset
 
     context = inspection_context(options.env)
-    dataset = load_dataset(options.file, context.max_episode_steps)
+    dataset = load_dataset(options.file, context.max_episode_steps, observation_keys=options.observation_keys)
     if options.env is None and dataset.env_id is not None:
         try:
             context = inspection_context(dataset.env_id)

@@ -2,5 +2,7 @@
 
 MINARI = "minari:"
 OGBENCH = "ogbench:"
+LEROBOT = "lerobot:"
+"""How names begin that are no files."""
 NPZ = ".npz"
-"""How the names of Minari datasets begin."""
+HDF5 = (".hdf5", ".h5")

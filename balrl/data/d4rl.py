@@ -27,7 +27,7 @@ def read_hdf5(path: str | Path, mapped: bool = False) -> tuple[dict[str, Array],
         UserError: when the file is missing, is no HDF5 file, is truncated, or lacks a required array.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         import h5py
 
         found = {key: item for key, item in file.items() if isinstance(item, h5py.Dataset)}
@@ -48,7 +48,7 @@ def read_attributes(path: str | Path) -> dict[str, str]:
     Raises:
         UserError: when the file is missing or no HDF5 file.
     """
-    with _opened(Path(path)) as file:
+    with opened(Path(path)) as file:
         return {key: str(value) for key, value in file.attrs.items()}
 
 
@@ -77,7 +77,7 @@ def load_d4rl(path: str | Path, max_episode_steps: int | None = None, mapped: bo
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     import h5py
 
     if not path.is_file():

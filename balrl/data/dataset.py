@@ -155,6 +155,11 @@ class Dataset:
         if not keep.all():
             floats = {key: value[keep] for key, value in floats.items()}
             terminated, truncated = terminated[keep], truncated[keep]
+        if "next_actions" in arrays and (wrong := _foreign_next_actions(arrays, terminated | truncated)):
+            notes.append(
+                f"next_actions are not read: at {wrong:,} episodes' ends they are the next episode's first action; an "
+                "episode's last row repeats its own here"
+            )
         if not (terminated[-1] or truncated[-1]):
             truncated = truncated.copy()
             truncated[-1] = True
@@ -286,6 +291,15 @@ def _bad_flags(key: str, values: Array) -> list[str]:
         f"{key}: {len(wrong):,} values are neither 0 nor 1, the first is {values.reshape(-1)[wrong[0]]} in row "
         f"{wrong[0]:,}: write true where an episode ended and false elsewhere"
     ]
+
+
+def _foreign_next_actions(arrays: Mapping[str, Any], ends: Array) -> int:
+    """Return at how many ends a file's next actions are what the next episode began with."""
+    actions, following = (np.asarray(arrays[key]) for key in ("actions", "next_actions"))
+    if actions.shape != following.shape or len(ends) != len(actions):
+        return 0
+    last = np.flatnonzero(ends[:-1])
+    return int((following[last] == actions[last + 1]).all(-1).sum())
 
 
 def _timeouts_from_limit(terminated: Array, limit: int) -> Array:

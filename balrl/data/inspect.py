@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from balrl.data.dataset import Array, Dataset
+from balrl.data.reward_lag import shifted_rewards
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def problems(dataset: Dataset, context: TaskContext | None = None) -> list[str]:
     context = context or TaskContext()
     found = [*dataset.flaws, *_wrong_shapes(dataset, context), *not_finite(dataset)]
     found += _missing_ends(dataset) + _suspicious_terminals(dataset, context.max_episode_steps)
-    found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset)
+    found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset) + shifted_rewards(dataset)
     return found
 
 

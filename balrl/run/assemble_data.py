@@ -60,7 +60,9 @@ def read_recorded(
         limit = config.data.max_episode_steps or limit
         recorded = given
         if recorded is None:
-            recorded = load_dataset(str(config.dataset), limit, mapped=config.data.disk is not None)
+            recorded = load_dataset(
+                str(config.dataset), limit, config.data.disk is not None, config.data.observation_keys
+            )
         check_spaces(recorded, spaces, config.env, named=not config.env.startswith(GIVEN))
         check_finite(recorded)
         for note in recorded.notes:

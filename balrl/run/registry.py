@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrl.agents.registration import agent_class
 from balrl.config import AgentConfig, EnvironmentConfig
-from balrl.data import MINARI, NPZ, OGBENCH
+from balrl.data import HDF5, LEROBOT, MINARI, NPZ, OGBENCH
 from balrl.errors import UserError, did_you_mean, first_line
 from balrl.run.given import GivenTask, check_named
 from balrl.run.imports import check_task_module
@@ -83,14 +83,21 @@ def make_drawn_env(
     return make_env(env_id, 1, device, {**(kwargs or {}), **drawn})
 
 
-def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, mapped: bool = False) -> Dataset:
-    """Read a D4RL HDF5 file, an OGBench npz file or a Minari dataset, or make built-in data by its name.
+def load_dataset(
+    path_or_id: str | Path,
+    max_episode_steps: int | None = None,
+    mapped: bool = False,
+    observation_keys: Sequence[str] = (),
+) -> Dataset:
+    """Read a file of D4RL, robomimic or OGBench, or a dataset of Minari or LeRobot, or make built-in data by its name.
 
     Args:
-        path_or_id: a file, a Minari folder, ``minari:ID``, ``ogbench:NAME``, or one of ``point-maze-mixed``,
+        path_or_id: a file, a folder of Minari or LeRobot, ``minari:ID``, ``ogbench:NAME``, ``lerobot:FOLDER``, or one
+            of ``point-maze-mixed``,
             ``point-maze-large``, ``point-maze-halves`` and ``point-maze-fork``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
+        observation_keys: which observations of robomimic or LeRobot, in this order; default: all that are vectors.
 
     Raises:
         UserError: when there is no such file, or it is not a readable dataset.
@@ -105,7 +112,18 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
         if name == "point-maze-fork":
             return fork_dataset()
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
-    path = Path(path_or_id)
+    path = Path(name.removeprefix(LEROBOT))
+    if name.startswith(LEROBOT) or (path / "meta").is_dir():
+        from balrl.data.lerobot import load_lerobot
+
+        return load_lerobot(path, observation_keys)
+    if path.suffix in HDF5 and path.is_file():
+        from balrl.data.robomimic import is_robomimic, load_robomimic
+
+        if is_robomimic(path):
+            return load_robomimic(path, observation_keys)
+    if observation_keys:
+        raise UserError(f"data.observation_keys is for data of robomimic or LeRobot, '{name}' has one array of them")
     if name.startswith(MINARI) or path.is_dir():
         from balrl.data.minari import load_minari
         from balrl.envs.robotics import observation_adapter
@@ -118,8 +136,8 @@ def load_dataset(path_or_id: str | Path, max_episode_steps: int | None = None, m
     if not path.is_file():
         hint = did_you_mean(name, BUILT_IN_DATASETS)
         raise UserError(
-            f"no dataset file at '{path}'{hint}; give a D4RL HDF5 file, an OGBench npz file, minari:ID, "
-            f"ogbench:NAME or a built-in name: {', '.join(BUILT_IN_DATASETS)}"
+            f"no dataset file at '{path}'{hint}; give an HDF5 file of D4RL or robomimic, an OGBench npz file, a folder "
+            f"of LeRobot, minari:ID, ogbench:NAME or a built-in name: {', '.join(BUILT_IN_DATASETS)}"
         )
     if path.suffix == NPZ:
         from balrl.data.ogbench import load_npz

@@ -211,7 +211,9 @@ def _data_of(
             raise UserError("which data? the agent knows none of its own: pass --dataset FILE")
         return None, rewards
     try:
-        return load_dataset(str(name), (state["config"].get("data") or {}).get("max_episode_steps")), rewards
+        data = state["config"].get("data") or {}
+        keys = data.get("observation_keys") or ()
+        return load_dataset(str(name), data.get("max_episode_steps"), observation_keys=keys), rewards
     except UserError:
         if required or dataset is not None:
             raise
