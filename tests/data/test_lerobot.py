@@ -1,4 +1,4 @@
-"""LeRobot's datasets. The folders ``lerobot/v21`` and ``v30`` were written by the package's own versions 0.3.3 and 0.4.4:
+"""LeRobot's datasets. The folders ``lerobot/v21`` and ``v30`` were written by the package's versions 0.3.3 and 0.4.4:
 
 three episodes of 4, 3 and 5 frames; ``observation.state`` is ``[episode, t, 0.5]``, ``observation.environment_state``
 ``[−episode, −t]``, the action ``[episode / 10, t / 10]``, the reward ``episode + t / 10``; the second does not succeed.

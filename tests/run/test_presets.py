@@ -51,6 +51,8 @@ def test_all_algorithms_have_all_domains() -> None:
     )
     expected = {f"{a}/{d}" for a in offline for d in DOMAINS[:3]}
     expected |= {"iql/antmaze", "famo2o-iql/antmaze", "fql/antmaze", "famo2o-fql/locomotion", "famo2o-fql/point-maze"}
+    expected |= {f"{a}/{d}" for a in ("qc", "qc-fql", "pex", "jsrl") for d in ("locomotion", "point-maze")}
+    expected |= {"so2/locomotion"}
     online = ("cql", "calql", "wsrl", "rlpd", "famo2o-cql", "famo2o-to-wsrl")
     expected |= {f"{a}/{d}" for a in online for d in DOMAINS}
     assert expected <= set(preset_names())
