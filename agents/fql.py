@@ -31,8 +31,8 @@ class FQL(Agent):
       ``L_μ = E[ (μ(s, z) − Euler(v, s, z))² − w · mean_i Q_i(s, clip μ(s, z)) / mean|mean_i Q_i| ]``, squares averaged
       over action dimensions, the flow's action detached.
 
-    All losses are of the same parameters, as in the authors' release: an update changes all of them at once, and then
-    moves the target critics. The weight w comes from the balance and is the paper's ``1/α``: ``FixedBalance(0.1)`` is
+    All losses are of the same parameters, as in the authors' release, and so is what the target critics move towards:
+    an update changes everything at once. The weight w comes from the balance and is the paper's ``1/α``: ``FixedBalance(0.1)`` is
     FQL with ``α = 10``. With ``normalize_q`` off Q is not divided by its mean magnitude, as the paper has it for
     rewards whose scale is known. With a state-adaptive balance the policy becomes a family, and what it is held to
     stays one flow.
@@ -79,7 +79,7 @@ class FQL(Agent):
         return metrics | self._step_critic(batch, target)
 
     def update_critic(self, batch: Batch) -> Metrics:
-        """Take one step of the critics and move the target critics towards them, flow and policy frozen."""
+        """Take one step of the critics, the target critics moving towards them as they were; flow and policy frozen."""
         return self._step_critic(batch, self.target(batch))
 
     def _step_policy(self, batch: Batch) -> Metrics:
@@ -101,8 +101,8 @@ class FQL(Agent):
 
     def _step_critic(self, batch: Batch, target: Tensor) -> Metrics:
         loss, q = self.critic_loss(batch, target)
-        descend(self.optimizers["critic"], loss)
         polyak_update(self.target_critic, self.critic, self.config.polyak)
+        descend(self.optimizers["critic"], loss)
         return {"critic/loss": loss.detach(), "critic/q": q.mean()}
 
     @torch.no_grad()

@@ -62,14 +62,14 @@ class QC(Agent):
         return {"policy/loss": loss.detach()} | self._step_critic(batch, target)
 
     def update_critic(self, batch: Batch) -> Metrics:
-        """Take one step of the critics and move the target critics towards them, the flow frozen."""
+        """Take one step of the critics, the target critics moving towards them as they were; the flow frozen."""
         return self._step_critic(batch, self.target(batch))
 
     def _step_critic(self, batch: Batch, target: Tensor) -> Metrics:
         q = self.critic(self.normalizer(batch.observations), batch.actions)
         loss = (target - q).square().mean(-1).sum(-1)
-        descend(self.optimizers["critic"], loss)
         polyak_update(self.target_critic, self.critic, self.config.polyak)
+        descend(self.optimizers["critic"], loss)
         return {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}
 
     @torch.no_grad()

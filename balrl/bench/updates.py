@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from balrl.agent import Metrics
-from balrl.agents.hyperparameters import CQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.hyperparameters import CQLConfig, FQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
+from balrl.chunks import replay_kind
 from balrl.config import AgentConfig, Precision
 from balrl.execution.precision import products_in
 from balrl.execution.products import MACHINE, Shape
 from balrl.execution.updates import BLOCK, Updates, choose_updates
-from balrl.replay import ReplayBuffer
 from balrl.run.registry import make_agent
 
 ROWS, OBSERVATION_DIM, ACTION_DIM, BATCH = 200_000, 17, 6, 256
@@ -41,8 +41,12 @@ KINDS = {
     "sac": Kind(SACConfig()),
     "redq-10": Kind(SACConfig(critics=10, target_subset=2, layer_norm=True, policy_batch="last"), 4),
     "cql": Kind(CQLConfig()),
+    "fql": Kind(FQLConfig()),
+    "qc-fql": Kind(FQLConfig(chunk_size=5)),
 }
-"""Two hidden layers of 256, batches of 256, 17 observations, 6 actions: HalfCheetah's sizes."""
+"""Two hidden layers of 256 (flows: four of 512), batches of 256, 17 observations, 6 actions: HalfCheetah's sizes."""
+EPISODE = 1_000
+"""Rows of an episode."""
 
 
 class Subject:
@@ -63,8 +67,8 @@ class Subject:
         spaces = (gym.spaces.Box(-np.inf, np.inf, (OBSERVATION_DIM,)), gym.spaces.Box(-1, 1, (ACTION_DIM,)))
         self.agent = make_agent(self.kind.config, *spaces, device)
         self.agent.set_phase("offline", 1_000_000)
-        self.replay = ReplayBuffer(ROWS, OBSERVATION_DIM, ACTION_DIM, device)
-        self.replay.add(_transitions())
+        self.replay = replay_kind(self.agent)(ROWS, OBSERVATION_DIM, ACTION_DIM, device)
+        self.replay.add(_transitions(), torch.arange(ROWS) % EPISODE == EPISODE - 1)
         self.notices: list[str] = []
         how: Literal["off", "on"] = "off" if mode == "off" else "on"
         self.updates: Updates = choose_updates(how, self.agent, ROWS, self.notices.append, precision=precision)

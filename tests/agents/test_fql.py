@@ -91,7 +91,7 @@ def test_the_flow_is_a_teacher_and_learns_from_the_data_alone() -> None:
 
 
 def test_an_update_changes_everything_at_once() -> None:
-    """Each loss sees the parameters as they were before the update; the targets move last, towards the new critics."""
+    """Each loss sees the parameters as they were before the update, and so do the targets."""
     agent, b = make(polyak=0.1), batch64()
     old = copy.deepcopy(agent)
     agent.stream.reseed(5)
@@ -105,9 +105,7 @@ def test_an_update_changes_everything_at_once() -> None:
         expected = reference.first_adam_step(list(getattr(old, module).parameters()), loss, 3e-4)
         for new, wanted in zip(getattr(agent, module).parameters(), expected, strict=True):
             torch.testing.assert_close(new.detach(), wanted, rtol=1e-8, atol=1e-10)
-    moved = zip(
-        agent.target_critic.parameters(), old.target_critic.parameters(), agent.critic.parameters(), strict=True
-    )
+    moved = zip(agent.target_critic.parameters(), old.target_critic.parameters(), old.critic.parameters(), strict=True)
     for new, before, critic in moved:
         torch.testing.assert_close(new, before + 0.1 * (critic.detach() - before), rtol=1e-12, atol=1e-12)
 

@@ -14,13 +14,16 @@ from balrl.rollout import Collector
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@pytest.mark.parametrize("chunk_size", [1, 3])
 @pytest.mark.parametrize("task", ["balrl/PointMaze-v0", "balrl/Pendulum-v1"])
-def test_steps_are_those_of_a_collector(task: str) -> None:
+def test_steps_are_those_of_a_collector(task: str, chunk_size: int) -> None:
+    """Chunks are played on inside the graph, and begun anew with an episode."""
     found = []
     for kind in (Collector, GraphCollector):
         env = gym.make_vec(task, num_envs=5, device=DEVICE, max_episode_steps=4)
         torch.manual_seed(0)
-        agent = SAC(env.single_observation_space, env.single_action_space, SACConfig(hidden=(8, 8)), DEVICE)
+        config = SACConfig(hidden=(8, 8), chunk_size=chunk_size)
+        agent = SAC(env.single_observation_space, env.single_action_space, config, DEVICE)
         collector = kind(env, DEVICE, 7)
         steps = [collector.step(agent.explore) for _ in range(11)]
         found.append([x for step in steps for x in (*step.batch, *step[1:]) if x is not None])

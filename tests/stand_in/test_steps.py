@@ -18,10 +18,10 @@ from tests.stand_in.device import OPERATIONS, WAITS, simulate_on_the_host
 TASKS = ("balrl/PointMaze-v0", "balrl/Pendulum-v1", "balrl/MountainCarContinuous-v0", "balrl/CartPoleSwingUp-v0")
 
 
-def make(kind: type[Collector], task: str, agent_type: Any = SAC) -> tuple[Any, Any]:
+def make(kind: type[Collector], task: str, agent_type: Any = SAC, **settings: Any) -> tuple[Any, Any]:
     env = gym.make_vec(task, num_envs=5, device="cuda:1", max_episode_steps=4)
     torch.manual_seed(0)
-    config = (SACConfig if agent_type is SAC else PPOConfig)(hidden=(8, 8))
+    config = (SACConfig if agent_type is SAC else PPOConfig)(hidden=(8, 8), **settings)
     agent = agent_type(env.single_observation_space, env.single_action_space, config, "cuda:1")
     agent.set_phase("online")
     agent.stream.reseed(3)
@@ -32,11 +32,11 @@ def tensors(step: Any) -> list[Tensor]:
     return [x for x in (*step.batch, *step[1:]) if x is not None]
 
 
-@pytest.mark.parametrize("agent_type", [SAC, PPO])
+@pytest.mark.parametrize(("agent_type", "settings"), [(SAC, {}), (PPO, {}), (SAC, {"chunk_size": 3})])
 @pytest.mark.parametrize("task", TASKS)
-def test_captured_steps_are_the_written_ones(task: str, agent_type: Any) -> None:
+def test_captured_steps_are_the_written_ones(task: str, agent_type: Any, settings: dict[str, int]) -> None:
     """Across ends of episodes, which draw; and what was returned before stays as it was."""
-    (plain, one), (captured, other) = make(Collector, task, agent_type), make(GraphCollector, task, agent_type)
+    (plain, one), (captured, other) = (make(kind, task, agent_type, **settings) for kind in (Collector, GraphCollector))
     captured.notice = pytest.fail
     kept: list[tuple[list[Tensor], list[Tensor]]] = []
     for _ in range(11):
