@@ -200,8 +200,8 @@ class Collector:
         self._resetting = state["resetting"].to(self.device)
         self._finished = state["finished"].to(self.device)
         self._ended = state["ended"].to(self.device)
-        self._chunks = state["chunks"].to(self.device)
-        self._position = state["position"].to(self.device)
+        if "chunks" in state:  # which older checkpoints have not
+            self._chunks, self._position = state["chunks"].to(self.device), state["position"].to(self.device)
         self.reports_success = bool(state["reports_success"])
 
     def check(self) -> None:

@@ -107,6 +107,7 @@ def test_every_python_snippet_runs(page: Path, tmp_path: Path, monkeypatch: pyte
         exec(compile(text, str(page), "exec"), {"__name__": "a reader's"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["own_data.py", "own_loop.py"])
 def test_the_example_project_runs(script: str, tmp_path: Path) -> None:
     files = [*EXAMPLES.glob("*.py"), *(EXAMPLES / "heater").glob("*.py")]

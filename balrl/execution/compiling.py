@@ -16,10 +16,11 @@ from balrl.execution.tracing import Traced, Update, trace
 
 INDUCTOR: Mapping[str, Mapping[str, Any]] = {
     "cpu": {"cpp_wrapper": True},
-    "cuda": {"split_reductions": False, "shape_padding": False},
+    "cuda": {"split_reductions": False, "shape_padding": False, "loop_ordering_after_fusion": False},
 }
-"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split; and products
-are not padded where a timing says so, which would make a resumed run differ by how busy the machine was."""
+"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split; products are
+not padded where a timing says so, which would make a resumed run differ by how busy the machine was; and loops keep
+their order, over which torch 2.11 fails on IQL's, SAC's, CQL's and FQL's updates."""
 
 
 class Updatable(Protocol):

@@ -130,6 +130,11 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
 }
 REPLAYING = sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy)
 """Those whose updates draw from a replay in both phases."""
+FIRST = {cls: name for name, (cls, _) in reversed(AGENTS.items())}
+REPLAYING_AT_LENGTH = [
+    name if FIRST[AGENTS[name][0]] == name else pytest.param(name, marks=pytest.mark.slow) for name in REPLAYING
+]
+"""Of these, for tests that take long: one configuration of each class, and the others among the slow tests."""
 SHAPES = [(3, 2), (1, 1), (11, 4)]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 

@@ -74,6 +74,7 @@ tracking: {wandb: "off", log_every: 5}
 """
 
 
+@pytest.mark.slow
 def test_an_installed_package_s_agent_trains_resumes_and_warm_starts(tmp_path: Path) -> None:
     """Without a preset: from a configuration file, in a process that knows nothing else of it."""
     source, site = tmp_path / "source", tmp_path / "site"

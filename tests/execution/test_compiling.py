@@ -9,7 +9,7 @@ from balrl.agent import Metrics, Phase
 from balrl.agents import Agent
 from balrl.execution.compiling import Compiler
 from balrl.execution.updates import CompiledUpdates, EagerUpdates
-from tests.agents.test_all import REPLAYING
+from tests.agents.test_all import REPLAYING, REPLAYING_AT_LENGTH
 from tests.conftest import random_batch
 from tests.execution.test_updates import assert_same, build, filled, update_of
 
@@ -33,7 +33,7 @@ def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -
     return agents
 
 
-@pytest.mark.parametrize("name", REPLAYING)
+@pytest.mark.parametrize("name", REPLAYING_AT_LENGTH)
 def test_a_recorded_update_is_the_written_one(name: str) -> None:
     """Parameters, targets, moments and streams after 20 updates, to 1e-5, with nothing but the record run."""
     assert_same(*run_both(name, "eager", ("offline",)), tolerance=1e-5)
@@ -59,6 +59,7 @@ def test_every_compiled_update_is_the_written_one(name: str) -> None:
     assert_same(*run_both(name, "inductor", ("offline", "online")), tolerance=1e-4)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function for what differs, however often it runs, the replay grows, and whatever it is called."""
     agent, compilations = build("famo2o-iql"), []

@@ -41,6 +41,7 @@ def always(value: float):  # type: ignore[no-untyped-def]
     return lambda observations: torch.full((len(observations), 1), value)
 
 
+@pytest.mark.slow
 def test_fitted_q_evaluation_finds_the_returns_of_policies_that_the_data_never_followed() -> None:
     agent = IQL(*BOX, IQLConfig(hidden=(8,), discount=0.9))
     found = estimate_offline(agent, [always(0.8), always(-0.5)], chain(), RewardTransform(2.0, 0.0), updates=1_500)
