@@ -358,7 +358,8 @@ class RunConfig(Config):
     dataset: str | None = Field(
         None,
         description="HDF5 file of D4RL or robomimic, OGBench npz file, LeRobot folder, minari:ID, ogbench:NAME, or "
-        "built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves, point-maze-fork",
+        "built-in data by name: point-maze-mixed, point-maze-large, point-maze-halves, point-maze-fork, "
+        "point-maze-fork-good",
     )
     environment: EnvironmentConfig = EnvironmentConfig()
     data: DataConfig = DataConfig()

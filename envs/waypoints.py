@@ -137,7 +137,12 @@ def halves_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
     )
 
 
-def fork_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
-    """Return mixed data of the fork, whose drivers go round each of its two obstacles on either side."""
+def fork_dataset(name: str = "point-maze-fork", transitions: int = 20_000, seed: int = 0) -> Dataset:
+    """Return data of the fork, whose drivers go round each of its two obstacles on either side.
+
+    Args:
+        name: ``point-maze-fork``, of mixed quality, or ``point-maze-fork-good``, of the better two levels alone.
+    """
     ways = [[(3, first), (9, second)] for first in (1, 5) for second in (1, 5)]
-    return mixed_dataset(transitions, "fork", seed=seed, name="point-maze-fork", ways=ways)
+    levels = MIXED[:2] if name.endswith("good") else MIXED
+    return mixed_dataset(transitions, "fork", levels, seed, name=name, ways=ways)

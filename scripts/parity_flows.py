@@ -44,10 +44,11 @@ class Noise:
         return self.drawn[-1]
 
 
-class Replayed:
+class Replayed(torch.nn.Module):
     """Stands in for an agent's stream: gives what was drawn before."""
 
     def __init__(self, noise: Noise) -> None:
+        super().__init__()
         self.noise = noise
 
     def normal(self, *shape: int, dtype: Any = None) -> torch.Tensor:
@@ -97,8 +98,15 @@ def theirs(method: str, folder: Path, noise: Noise, eps: float) -> Any:
         example = jnp.zeros(OBSERVATION_DIM), jnp.zeros(ACTION_DIM)
     kind = module.FQLAgent if method == "fql" else module.ACFQLAgent
     agent = kind.create(0, *example, config)
-    jax.random.normal = lambda _, shape, *args: jnp.asarray(noise.draw("normal", tuple(shape)))
-    jax.random.uniform = lambda _, shape, *args: jnp.asarray(noise.draw("uniform", tuple(shape)))
+    shapes_alone = jax.random.uniform  # flax looks at its initialisers again whenever a network is applied
+
+    def uniform(key: Any, shape: Any = (), *args: Any, **more: Any) -> Any:
+        if args or more:
+            return shapes_alone(key, shape, *args, **more)
+        return jnp.asarray(noise.draw("uniform", tuple(shape)))
+
+    jax.random.normal = lambda _, shape: jnp.asarray(noise.draw("normal", tuple(shape)))
+    jax.random.uniform = uniform
     if noise.dtype == "float64":
         network = jax.tree_util.tree_map(
             lambda x: x.astype(jnp.float64) if hasattr(x, "dtype") and x.dtype == jnp.float32 else x, agent.network

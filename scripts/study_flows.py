@@ -27,7 +27,7 @@ from balrl.run.registry import make_env, reference_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "flows" / "runs.jsonl"
-PARTS = ("locomotion", "fork")
+PARTS = ("locomotion", "fork", "fork-good")
 FLOWS = ("fql", "qc-fql")
 WRITING = threading.Lock()
 

@@ -16,11 +16,12 @@ from balrl.execution.tracing import Traced, Update, trace
 
 INDUCTOR: Mapping[str, Mapping[str, Any]] = {
     "cpu": {"cpp_wrapper": True},
-    "cuda": {"split_reductions": False, "shape_padding": False, "loop_ordering_after_fusion": False},
+    "cuda": {"split_reductions": False, "shape_padding": False},
 }
-"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split; products are
-not padded where a timing says so, which would make a resumed run differ by how busy the machine was; and loops keep
-their order, over which torch 2.11 fails on IQL's, SAC's, CQL's and FQL's updates."""
+"""Options of torch's compiler. On a GPU sums over a batch are one launch: these are too small to be split; and products
+are not padded where a timing says so, which would make a resumed run differ by how busy the machine was."""
+CAREFULLY: Mapping[str, Mapping[str, Any]] = {"cuda": {"loop_ordering_after_fusion": False}}
+"""Further ones for another try: over the order of loops torch 2.11 fails on most updates, where 2.13 saves kernels."""
 
 
 class Updatable(Protocol):
@@ -79,7 +80,7 @@ class Compiler:
         bf16: bool = False,
     ) -> None:
         self.agent, self.notice, self.backend, self.working, self.bf16 = agent, notice, backend, working, bf16
-        self.failed = False
+        self.failed, self._is_careful = False, False
         self._compiled: dict[Hashable, Compiled] = {}
 
     def compiled(self, update: Update, name: str) -> Compiled | None:
@@ -105,11 +106,22 @@ class Compiler:
             if known.traced.is_same(traced):
                 return known._replace(updates=updates)
         teach_the_compiler()
-        with torch._inductor.config.patch(**INDUCTOR[kind]):
+        try:
+            function = self._function(traced, {} if not self._is_careful else CAREFULLY.get(kind, {}))
+        except Exception:
+            if self._is_careful or kind not in CAREFULLY:
+                raise
+            self._is_careful = True
+            function = self._function(traced, CAREFULLY[kind])
+        return Compiled(function, traced, updates)
+
+    def _function(self, traced: Traced, options: Mapping[str, Any]) -> Callable[..., tuple[Tensor, ...]]:
+        """Return what was traced, compiled with further options and called once."""
+        with torch._inductor.config.patch(**INDUCTOR[self.agent.device.type], **options):
             function = torch._dynamo.lookup_backend(self.backend)(traced.graph, traced.inputs)
             with Restored(self.agent), torch.no_grad():
                 function(*traced.inputs)  # some of it is compiled when it is called first
-        return Compiled(function, traced, updates)
+        return function
 
 
 class Restored:

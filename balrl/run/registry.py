@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from balrl.data.inspect import TaskContext
     from balrl.evaluation import Reference
 
-BUILT_IN_DATASETS = ("point-maze-mixed", "point-maze-large", "point-maze-halves", "point-maze-fork")
+BUILT_IN_DATASETS = (
+    "point-maze-mixed",
+    "point-maze-large",
+    "point-maze-halves",
+    "point-maze-fork",
+    "point-maze-fork-good",
+)
 
 
 def make_env(
@@ -94,7 +100,7 @@ def load_dataset(
     Args:
         path_or_id: a file, a folder of Minari or LeRobot, ``minari:ID``, ``ogbench:NAME``, ``lerobot:FOLDER``, or one
             of ``point-maze-mixed``,
-            ``point-maze-large``, ``point-maze-halves`` and ``point-maze-fork``.
+            ``point-maze-large``, ``point-maze-halves``, ``point-maze-fork`` and ``point-maze-fork-good``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
         observation_keys: which observations of robomimic or LeRobot, in this order; default: all that are vectors.
@@ -109,8 +115,8 @@ def load_dataset(
 
         if name == "point-maze-halves":
             return halves_dataset()
-        if name == "point-maze-fork":
-            return fork_dataset()
+        if name.startswith("point-maze-fork"):
+            return fork_dataset(name)
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)
     path = Path(name.removeprefix(LEROBOT))
     if name.startswith(LEROBOT) or (path / "meta").is_dir():

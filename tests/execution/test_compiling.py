@@ -7,6 +7,7 @@ import torch
 
 from balrl.agent import Metrics, Phase
 from balrl.agents import Agent
+from balrl.execution import compiling
 from balrl.execution.compiling import Compiler
 from balrl.execution.updates import CompiledUpdates, EagerUpdates
 from tests.agents.test_all import REPLAYING, REPLAYING_AT_LENGTH
@@ -117,6 +118,33 @@ def test_a_compiler_that_fails_later_loses_no_update(monkeypatch: pytest.MonkeyP
     updates.run(update_of(agent, filled(agent)), "offline", 5)
     EagerUpdates().run(update_of(plain, filled(plain)), "offline", 5)
     assert_same(agent, plain, tolerance=1e-5)
+
+
+def test_what_fails_is_compiled_more_carefully(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and all that follows at once so; a device for which there is no careful way hears of the failure."""
+    notices: list[str] = []
+    tried: list[bool] = []
+    agent = build("famo2o-iql")
+    agent.balance.every = 2
+    compiler = Compiler(agent, notices.append, backend="eager")
+    inner = compiler._function
+
+    def failing(traced: object, options: object) -> object:
+        tried.append(bool(options))
+        if not options:
+            raise AssertionError
+        return inner(traced, options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compiler, "_function", failing)
+    monkeypatch.setattr(compiling, "CAREFULLY", {"cpu": {"max_fusion_size": 8}})
+    CompiledUpdates(agent, compiler).run(update_of(agent, filled(agent)), "offline", 4)
+    assert tried == [False, True, True]
+    assert not any("uncompiled" in line for line in notices)
+    monkeypatch.setattr(compiling, "CAREFULLY", {})
+    other = Compiler(build("iql"), notices.append, backend="eager")
+    monkeypatch.setattr(other, "_function", failing)
+    assert other.compiled(update_of(other.agent, filled(other.agent)), "offline") is None  # type: ignore[arg-type]
+    assert "uncompiled" in notices[-1]
 
 
 def test_an_update_that_asks_for_a_value_is_not_compiled() -> None:
