@@ -34,8 +34,8 @@ class FQL(Agent):
     All losses are of the same parameters, as in the authors' release, and so is what the target critics move towards:
     an update changes everything at once. The weight w comes from the balance and is the paper's ``1/α``:
     ``FixedBalance(0.1)`` is FQL with ``α = 10``. With ``normalize_q`` off Q is not divided by its mean magnitude, as
-    the paper has it for rewards whose scale is known. With a state-adaptive balance the policy becomes a family, and what it is held to
-    stays one flow.
+    the paper has it for rewards whose scale is known. With a state-adaptive balance the policy becomes a family, and
+    what it is held to stays one flow.
     """
 
     config_type: ClassVar[type[FQLConfig]] = FQLConfig

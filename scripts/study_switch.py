@@ -23,6 +23,7 @@ from study_switch_report import read_results, report, result_of
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "switch"
 LOCK = threading.Lock()
+PARTS = ("maze", "maze-medium", "hopper", "maze-strategies", "hopper-strategies")
 
 
 class Job(NamedTuple):
@@ -47,7 +48,7 @@ def plan(part: str, protocol: dict[str, Any], data: Path | None, full: bool) -> 
     jobs = []
     seeds = protocol["full_seeds" if full else "seeds"]
     base = dict(protocol["settings"])
-    if part == "hopper":
+    if part.startswith("hopper"):
         base["dataset"] = str((data or Path()) / "hopper-mixed-v5.hdf5")
     for seed in seeds:
         for name, options in protocol["pretrain"].items():
@@ -107,11 +108,11 @@ def run(job: Job, out: Path, before: Future[None] | None) -> None:
 
 def main() -> None:
     data = "folder of hopper-mixed-v5.hdf5; without it only the mazes run"
-    options = parse_options(__doc__, "runs/switch", ("maze", "maze-medium", "hopper"), data)
+    options = parse_options(__doc__, "runs/switch", PARTS, data)
     protocol = yaml.safe_load((HERE / "study_switch.yaml").read_text())
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.report_only:
-        parts = [p for p in options.parts if p != "hopper" or options.data is not None]
+        parts = [p for p in options.parts if not p.startswith("hopper") or options.data is not None]
         jobs = [job for part in parts for job in plan(part, protocol[part], options.data, options.full)]
         with ThreadPoolExecutor(options.jobs) as pool:
             futures: dict[str, Future[None]] = {}
