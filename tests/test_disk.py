@@ -101,12 +101,20 @@ def test_a_new_sequence_starts_guessing_anew() -> None:
     prefetcher.close()
 
 
-def test_a_run_from_disk_is_the_run_from_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("calql/point-maze", {"finetune.retain": "ratio", "agent.sampled_actions": "2"}),
+        ("qc-fql/point-maze", {"finetune.retain": "append", "agent.chunk_size": "2"}),
+        ("qc/point-maze", {"finetune.retain": "ratio", "agent.samples": "2"}),
+    ],
+)
+def test_a_run_from_disk_is_the_run_from_memory(preset: str, settings: dict[str, str], tmp_path: Path) -> None:
     file = write_file(tmp_path / "data.hdf5")
-    settings = {**SMALL, "dataset": str(file), "finetune.retain": "ratio", "agent.sampled_actions": "2"}
+    settings = {**SMALL, "dataset": str(file), **settings}
     settings |= {"data.normalize_observations": "true", "env_kwargs": "{max_episode_steps: 9}"}
     for name, more in (("memory", {}), ("disk", {"data.disk": str(tmp_path)})):
-        balrl.train(balrl.load_config("calql/point-maze", settings={**settings, **more}), tmp_path / name)
+        balrl.train(balrl.load_config(preset, settings={**settings, **more}), tmp_path / name)
     expected, got = final_state(tmp_path / "memory"), final_state(tmp_path / "disk")
     assert all(torch.equal(got[key], value) for key, value in expected.items())
 

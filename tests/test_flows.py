@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from balrl.flows import VelocityField, euler, flow_matching_loss
+from balrl.flows import FlowPolicy, VelocityField, euler, flow_matching_loss
 from balrl.optim import adam, descend
 from balrl.random_stream import RandomStream
 from tests.agents import reference
@@ -79,3 +79,28 @@ def test_a_flow_fits_two_moons_and_a_gaussian_does_not() -> None:
     near, far = (torch.cdist(samples, data).amin(-1).mean().item() for samples in (of_flow, of_gaussian))
     assert near < 0.7 * far
     assert torch.cdist(data, of_flow).amin(-1).mean() < 0.05  # both moons, all of them
+
+
+def test_a_flow_policy_samples_what_its_field_carries_noise_to() -> None:
+    policy = FlowPolicy(3, 2, (8,), 4).double()
+    conditions = torch.randn(5, 3, dtype=torch.float64)
+    stream, same = RandomStream(3), RandomStream(3)
+    sampled, density = policy.sample(conditions, stream)
+    assert density is None
+    noise = same.normal(5, 2, dtype=torch.float64)
+    assert torch.equal(sampled, euler(policy.field, conditions, noise, 4))
+    many, _ = policy.sample(conditions, stream, 7)
+    noise = same.normal(7, 5, 2, dtype=torch.float64)
+    for drawn, z in zip(many, noise, strict=True):
+        torch.testing.assert_close(drawn, euler(policy.field, conditions, z, 4))
+    assert torch.equal(policy.mode(conditions), euler(policy.field, conditions, torch.zeros_like(noise[0]), 4))
+
+
+def test_what_was_not_played_counts_nothing() -> None:
+    field = VelocityField(3, 4, (8,)).double()
+    conditions, actions = torch.randn(2, 3, dtype=torch.float64), torch.rand(2, 4, dtype=torch.float64)
+    played = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    masked = flow_matching_loss(field, conditions, actions, RandomStream(1), played)
+    whole = flow_matching_loss(field, conditions, actions, RandomStream(1))
+    assert torch.equal(masked[0], whole[0])
+    assert masked[1] < whole[1]

@@ -9,7 +9,16 @@ from scipy.stats import kstest
 
 from balrl.data.dataset import Dataset
 from balrl.envs.point_maze import PointMazeVectorEnv
-from balrl.envs.waypoints import MIXED, OPTIMAL, RANDOM, Level, WaypointController, halves_dataset, mixed_dataset
+from balrl.envs.waypoints import (
+    MIXED,
+    OPTIMAL,
+    RANDOM,
+    Level,
+    WaypointController,
+    fork_dataset,
+    halves_dataset,
+    mixed_dataset,
+)
 
 
 def steered(data: Dataset, speed: float = 1.0) -> np.ndarray:
@@ -74,3 +83,20 @@ def test_halves_are_optimal_on_the_left_and_random_on_the_right() -> None:
     assert kstest(data.actions[~left].ravel(), "uniform", (-1, 2)).pvalue > 0.01
     assert left.sum() > 300
     assert RANDOM.random == 1
+
+
+def test_the_fork_is_passed_on_both_sides_of_both_obstacles() -> None:
+    data = fork_dataset("point-maze-fork-good")
+    env = PointMazeVectorEnv(1, "fork")
+    places = env.states_of(torch.from_numpy(data.observations))[:, :2].long().tolist()
+    sides = []
+    for rows in data.episode_slices:
+        if data.terminated[rows.stop - 1]:
+            seen = {tuple(place) for place in places[rows]}
+            sides.append(tuple((x, 1) in seen for x in (3, 9)))
+            assert {tuple(places[rows.start])} == {(1, 3)}  # all begin in one cell
+    assert len(sides) > 100
+    counts = {side: sides.count(side) for side in set(sides)}
+    assert len(counts) == 4
+    assert min(counts.values()) > 0.15 * len(sides)
+    assert fork_dataset().terminated.sum() < 60  # the mixed drivers rarely arrive

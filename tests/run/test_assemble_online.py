@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import balrl
 from balrl.agents import SAC
@@ -12,7 +13,7 @@ from balrl.checkpoint import list_checkpoints, load_tensors
 from balrl.errors import UserError
 from balrl.run.assemble import assemble
 from balrl.watch.display import Display
-from tests.run.small import PPO, SMALL, Interrupt, hopper_config, maze_config
+from tests.run.small import PPO, SMALL, Interrupt, final_state, hopper_config, maze_config
 
 
 @pytest.mark.parametrize(("retain", "rows"), [("append", 20_060), ("ratio", 60), ("none", 60)])
@@ -43,6 +44,37 @@ def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str],
     with pytest.raises(UserError, match=message):
         balrl.train(balrl.load_config("ppo/classic", settings={**PPO, **setting}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "message"),
+    [
+        ("ppo/classic", {**PPO}, "agent ppo learns from single steps; leave it at 1"),
+        ("calql/point-maze", {**SMALL}, "learns from single steps with mc_returns"),
+        ("rebrac/point-maze", {**SMALL}, "learns from single steps with next_actions"),
+        ("sac/point-maze", {**SMALL, "warmup.kind": "offline-data", "dataset": "point-maze-mixed"}, "one by one"),
+        ("iql/point-maze", {**SMALL, "num_envs": "50", "replay.capacity": "60"}, "expected at least 100 for chunks"),
+    ],
+)
+def test_what_has_no_chunks_says_so(preset: str, settings: dict[str, str], message: str, tmp_path: Path) -> None:
+    config = balrl.load_config(preset, settings={**settings, "agent.chunk_size": "2"})
+    with pytest.raises(UserError, match=message):
+        balrl.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_chunks_resume_exactly_with_what_is_still_to_be_played(tmp_path: Path) -> None:
+    settings = {"agent.chunk_size": "3", "num_envs": "3", "env_kwargs": "{max_episode_steps: 7}"}
+    assert balrl.train(maze_config(**settings), tmp_path / "whole").finished
+    for step in (14, 33, 54):
+        path = tmp_path / f"cut-{step}"
+        with pytest.raises(RuntimeError, match="power"):
+            balrl.train(maze_config(**settings), path, Interrupt(step, crash=True))
+        assert balrl.resume(path).finished
+        expected, got = final_state(tmp_path / "whole"), final_state(path)
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            assert torch.equal(got[key], value), key
 
 
 @pytest.mark.parametrize("asked", [True, False])
