@@ -10,7 +10,7 @@ from torch import Tensor
 
 from balrl.conservative_objectives import conservative
 from balrl.errors import UserError
-from balrl.frozen_policy import acting_inputs
+from balrl.frozen_policy import acting_inputs, check_one_policy
 from balrl.policies import DeterministicPolicy
 from balrl.random_stream import RandomStream
 
@@ -22,6 +22,8 @@ def check_best_of(agent: Agent, n: int) -> None:
     """Raise a `UserError` where an agent cannot act with the best of n samples."""
     if n < 1:
         raise UserError(f"best_of is {n}, expected at least 1")
+    if n > 1:
+        check_one_policy(agent.champion)
     if n > 1 and agent.critic is None:
         raise UserError(f"best_of={n} needs critics that score the samples, {type(agent).__name__} has none")
     if n > 1 and isinstance(agent.policy, DeterministicPolicy):

@@ -97,6 +97,9 @@ class ChunkReplay(ReplayBuffer):
         self._last = torch.where(step.done, -1, torch.where(valid, rows, self._last))
         return count
 
+    def cut(self) -> None:
+        self._last.fill_(-1)
+
     def extend(self, other: ReplayBuffer) -> None:
         assert isinstance(other, ChunkReplay)
         rows = torch.arange(len(other), device=self.device)
@@ -104,7 +107,7 @@ class ChunkReplay(ReplayBuffer):
 
     def clear(self) -> None:
         super().clear()
-        self._last.fill_(-1)
+        self.cut()
 
     def gather(self, indices: Tensor) -> Batch:
         """Return the chunks from the rows `indices` ``[B]`` on."""
@@ -202,12 +205,21 @@ def play_on(
     episode_start: Any,
     action_dim: int,
 ) -> tuple[Tensor, tuple[np.ndarray[Any, Any], ...]]:
-    """Return what `play` does, for a queue that somebody keeps as numpy arrays; without one it begins empty."""
-    device = observations.device
-    queue = Queue.empty(len(observations), device)
+    """Return what `play` does, for a queue that somebody keeps as numpy arrays; without one it begins empty.
+
+    Raises:
+        UserError: when the queue or `episode_start` is of another number of worlds.
+    """
+    device, worlds = observations.device, len(observations)
+    queue = Queue.empty(worlds, device)
     if state is not None:
         queue = Queue(*(torch.from_numpy(kept).to(device) for kept in state))
+        if len(queue.position) != worlds:
+            raise UserError(f"the state is of {len(queue.position)} worlds, there are {worlds} observations")
     if episode_start is not None:
-        queue = queue.over(torch.as_tensor(episode_start, dtype=torch.bool, device=device).expand(len(observations)))
+        begins = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.bool, device=device)
+        if len(begins) not in (1, worlds):
+            raise UserError(f"episode_start is of {len(begins)} worlds, there are {worlds} observations")
+        queue = queue.over(begins.expand(worlds))
     actions, queue = play(policy, observations, queue, action_dim)
     return actions, tuple(kept.cpu().numpy() for kept in queue)

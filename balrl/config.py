@@ -405,6 +405,14 @@ class RunConfig(Config):
             raise UserError(
                 "init has settings but no checkpoint: pass init.checkpoint=RUN_OR_CHECKPOINT, or leave them out"
             )
+        c = self.finetune
+        if c.strategy == "warm-start" and (
+            (c.learner, self.pex, self.jsrl) != (FinetuneConfig().learner, PEXConfig(), JSRLConfig())
+        ):
+            raise UserError(
+                "finetune.learner, pex and jsrl have settings but there is no strategy: set finetune.strategy=pex or "
+                "jsrl, or leave them out"
+            )
         self._check_reward()
         retain = self.finetune.retain
         for setting, needed in (

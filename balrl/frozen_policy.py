@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from balrl.errors import UserError
 from balrl.optim import OptimizedModule
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -95,6 +96,15 @@ class ExpandedPolicy(FrozenPolicy):
         else:
             is_newest = stream.uniform(len(gain), dtype=gain.dtype) < torch.sigmoid(gain)
         return torch.where(is_newest.unsqueeze(-1), newest, offline)
+
+
+def check_one_policy(served: Any) -> None:
+    """Raise a `UserError` if what an agent serves cannot leave it, being two policies between which Q chooses."""
+    if isinstance(served, ExpandedPolicy):
+        raise UserError(
+            "PEX serves two policies, between which the critics choose: no single one can be written or sampled from; "
+            "evaluate or deploy it with balrl.load_agent"
+        )
 
 
 def acting_inputs(

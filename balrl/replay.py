@@ -110,6 +110,9 @@ class ReplayBuffer:
         self.add(batch)
         return len(batch.rewards)
 
+    def cut(self) -> None:
+        """Note that the worlds begin anew: what comes next follows on nothing."""
+
     def extend(self, other: ReplayBuffer) -> None:
         """Append every row of another buffer of the same kind, which was never full."""
         self.add(other.transitions(torch.arange(len(other), device=self.device)))

@@ -149,6 +149,16 @@ def test_state_goes_on_where_it_was() -> None:
     assert chunk(one, 0)["played"] == [1, 0, 0]
 
 
+def test_nothing_follows_on_what_was_cut() -> None:
+    replay = ChunkReplay(8, 1, 1, chunk_size=2, discount=GAMMA, num_envs=2)
+    none = torch.tensor([False, False])
+    replay.add_step(VectorStep(rows([1, 11]), none, None))
+    replay.cut()
+    replay.add_step(VectorStep(rows([2, 12]), none, None))
+    assert chunk(replay, 0)["played"] == [1, 0]
+    assert chunk(replay, 1)["played"] == [1, 0]
+
+
 def test_logged_data_is_appended_with_what_follows_on_what() -> None:
     source, into = logged([2, 6], []), ChunkReplay(20, 1, 1, chunk_size=3, discount=GAMMA, num_envs=1)
     into.extend(source)
@@ -255,5 +265,9 @@ def test_predict_keeps_what_is_to_be_played_in_its_state() -> None:
     _, state = agent.predict(observations, deterministic=True)
     mixed, _ = agent.predict(observations, state, episode_start=np.array([True, False]), deterministic=True)
     np.testing.assert_allclose(mixed, [expected[0, :2], expected[1, 2:]], rtol=1e-5)
+    with pytest.raises(UserError, match="the state is of 2 worlds, there are 1 observations"):
+        agent.predict(observations[0], state)
+    with pytest.raises(UserError, match="episode_start is of 3 worlds"):
+        agent.predict(observations, state, episode_start=np.zeros(3, bool))
     alone, _ = agent.predict(observations[0], deterministic=True)
     np.testing.assert_allclose(alone, expected[0, :2], rtol=1e-5)

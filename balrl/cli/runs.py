@@ -151,5 +151,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
         print(f"wrote {target}; load it with stable_baselines3.SAC.load")
         return
     write_plain_policy(agent, target, options.balance)
+    chunk = agent.spaces.chunk_size
+    kind = "actions" if chunk == 1 else f"{chunk} steps' actions, one behind another"
     how = "torch.jit.load" if target.suffix == ".pt" else "onnxruntime.InferenceSession"
-    print(f"wrote {target}: observations [B, {agent.spaces.observation_dim}] to actions; load it with {how}")
+    print(f"wrote {target}: observations [B, {agent.spaces.observation_dim}] to {kind}; load it with {how}")

@@ -171,6 +171,8 @@ def _prepared_agent(
             )
     check_chunks(config, agent)
     check_strategy(config, agent)
+    if config.finetune.steps and config.finetune.serve == "champion":
+        agent.freeze()  # refuses what cannot be
     if source is not None:
         for line in take_over(agent, source, config.init):
             display.notice(line)

@@ -109,12 +109,14 @@ class Casting:
             return self._strategy.tensors()
         return self._champions.tensors() if self._champions is not None else {}
 
-    def load(self, state: RunState, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `note` wrote down and `tensors` gave."""
+    def load(self, state: RunState, tensors: Mapping[str, Tensor], exact: bool = True) -> None:
+        """Go on from what `note` wrote down and `tensors` gave; if not `exact`, in new episodes."""
         self._selection = self._members = self._champions = self._strategy = None
         if state.strategy:
             run = self.components
             self._strategy = resumed_strategy(self.config, run.agent, run.env.num_envs, state.strategy, tensors)
+            if not exact:
+                self._strategy.restart()
         if "state" in state.selection:
             self._begin_selection(state.selection["state"])
         if state.members:
@@ -128,7 +130,9 @@ class Casting:
             return None
         run = self.components
         if self._strategy is None:
-            self._strategy = begin_strategy(self.config, run.agent, run.env.num_envs)
+            self._strategy = begin_strategy(
+                self.config, run.agent, run.env.num_envs, run.interaction is None or run.interaction.is_fresh
+            )
             run.display.notice(strategy_notice(self.config))
         return Actor(self._strategy.explore, self._strategy.saw)
 

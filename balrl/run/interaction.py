@@ -132,9 +132,9 @@ class Interaction:
                 self._fill()
                 self._restart()
             return True
-        self._untouched = False
         self.replay.load_state_dict(state["replay"])
         self.stored = int(state["replay"]["stored"])
+        self._untouched = not self.stored and not bool(state["collector"]["lengths"].any())
         if self.rollouts is not None:
             self.rollouts.load_state_dict(state["rollouts"])
         if self.monitor is not None:
@@ -175,6 +175,7 @@ class Interaction:
 
     def _restart(self) -> None:
         self.collector.start()
+        self.replay.cut()
         if self.next_actions is not None:
             self.next_actions.load_state_dict({})
         if self.episodes is not None:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
+from balrl.chunks import replay_kind
 from balrl.conservative_objectives import conservative
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform, check_spaces, scale_actions, to_replay
 from balrl.networks import QEnsemble, polyak_update
 from balrl.optim import adam, descend
 from balrl.random_stream import RandomStream
+from balrl.spaces import SpaceAdapter
 
 Act = Callable[[Tensor], Tensor]
 ROWS = 5_000
@@ -41,8 +43,9 @@ def estimate_offline(
     Raises:
         UserError: when the data is not of the agent's task.
     """
-    check_spaces(data, agent.spaces, "of the agent", named=False)
-    replay = to_replay(scale_actions(data, agent.spaces), rewards, device=agent.device)
+    steps = SpaceAdapter(agent.spaces.observation_space, agent.spaces.action_space)
+    check_spaces(data, steps, "of the agent", named=False)
+    replay = to_replay(scale_actions(data, steps), rewards, device=agent.device, make=replay_kind(agent))
     stream = RandomStream(seed).to(agent.device)
     observations = replay.sample(min(ROWS, len(replay)), 1, stream).observations
     found: list[dict[str, float]] = []
@@ -92,7 +95,8 @@ def fitted_q(
         batch = replay.sample(batch_size, 1, stream)
         with torch.no_grad():
             following = of(target, batch.next_observations).masked_fill(batch.terminated, 0)
-        error = batch.rewards + agent.discount * following - critic(agent.normalizer(batch.observations), batch.actions)
+        wanted = batch.rewards + (agent.discount if batch.discounts is None else batch.discounts) * following
+        error = wanted - critic(agent.normalizer(batch.observations), batch.actions)
         descend(optimizer, error.square().mean(-1).sum())
         polyak_update(target, critic, 0.005)
     with torch.no_grad():

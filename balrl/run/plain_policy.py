@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from balrl.agent import Agent
 from balrl.errors import UserError, check_target, first_line
+from balrl.frozen_policy import check_one_policy
 from balrl.run.family import balance_of, constant
 
 
@@ -27,6 +28,7 @@ class PlainPolicy(nn.Module):
         super().__init__()
         if balance is not None:
             constant(balance_of(agent), balance)  # refuses what there is not
+        check_one_policy(agent.champion)
         self.served = agent.champion or agent.freeze()
         self.balance = balance
         bounds = torch.ones(2, agent.spaces.action_dim) * torch.tensor([[-1.0], [1.0]])

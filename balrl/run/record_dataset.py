@@ -18,7 +18,9 @@ from balrl.rollout import Collector
 from balrl.run.components import Stop
 from balrl.run.interrupts import on_interrupt
 from balrl.run.registry import make_agent, make_env
+from balrl.run.trained import load_agent
 from balrl.run.warm_start import read_source
+from balrl.spaces import SpaceAdapter
 
 if TYPE_CHECKING:
     from balrl.agent import Agent
@@ -136,14 +138,20 @@ def _load_policy(source: str, env: Any, device: str) -> Agent | None:
     """Return the agent that acts, or None for random actions."""
     if source == "random":
         return None
-    stored = read_source(source)
-    agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, check_device(device))
-    wanted = (agent.spaces.observation_dim, agent.spaces.action_dim)
-    found = (stored.tensors["normalizer.mean"].shape[0], stored.tensors["policy.mean.bias"].shape[0])
+    task = SpaceAdapter(env.single_observation_space, env.single_action_space)
+    wanted = (task.observation_dim, task.action_dim)
+    if not Path(source).is_file():
+        agent = load_agent(source, device)
+        found = (agent.spaces.observation_dim, agent.spaces.step_action_dim)
+    else:
+        stored = read_source(source)
+        agent = make_agent(stored.config, env.single_observation_space, env.single_action_space, check_device(device))
+        found = (stored.tensors["normalizer.mean"].shape[0], stored.tensors["policy.mean.bias"].shape[0])
+        if wanted == found:
+            agent.load_state_dict(agent.state_dict() | stored.tensors)
     if wanted != found:
         raise UserError(
             f"'{source}' was made for {found[0]} observations and {found[1]} actions, the environment has {wanted[0]} "
             f"and {wanted[1]}"
         )
-    agent.load_state_dict(agent.state_dict() | stored.tensors)
     return agent

@@ -15,6 +15,7 @@ from balrl.agent import Agent
 from balrl.agents.hyperparameters import SACConfig, SoftActorCriticConfig
 from balrl.errors import UserError, check_target, first_line
 from balrl.foreign import parse_json
+from balrl.frozen_policy import check_one_policy
 from balrl.run.family import balance_of, constant
 
 POLICY_FILE, VARIABLES_FILE, DATA_FILE = "policy.pth", "pytorch_variables.pth", "data"
@@ -87,6 +88,11 @@ def write_sac_zip(agent: Agent, path: str | Path, balance: float | None = None) 
     c = agent.config
     if not isinstance(c, SoftActorCriticConfig) or c.policy != "tanh-gaussian":
         raise UserError(f"agent {c.name} has no tanh-squashed Gaussian policy; only SAC, CQL, Cal-QL and WSRL export")
+    check_one_policy(agent.champion)
+    if c.chunk_size > 1:
+        raise UserError(
+            f"the policy chooses {c.chunk_size} steps' actions at once, stable-baselines3's one; write .onnx or .pt"
+        )
     if agent.is_family and balance is None:
         raise UserError(
             "the policy is a family conditioned on a balance; stable-baselines3 has no such policy: name one member "

@@ -18,6 +18,8 @@ from balrl.run.selection import ended_episodes
 
 NO_END = 1 << 40
 """Steps of an episode that is guided to its end."""
+UNKNOWN = -1
+"""The stage of an episode that somebody else began."""
 
 
 class Strategy(Protocol):
@@ -27,6 +29,7 @@ class Strategy(Protocol):
     def saw(self, step: Step) -> None: ...
     def state(self) -> dict[str, Any]: ...
     def tensors(self) -> dict[str, Tensor]: ...
+    def restart(self) -> None: ...
 
 
 def check_strategy(config: RunConfig, agent: Agent) -> None:
@@ -35,8 +38,11 @@ def check_strategy(config: RunConfig, agent: Agent) -> None:
     if c.strategy == "warm-start" or not (config.warmup.steps or c.steps):
         return
     chosen = f"finetune.strategy={c.strategy}"
-    if not config.pretrain.updates and config.init.checkpoint is None:
-        raise UserError(f"{chosen} needs a pre-trained policy: give pretrain.updates or init.checkpoint")
+    carried = config.init.checkpoint is not None and "policy" in config.init.parts
+    if not config.pretrain.updates and not carried:
+        raise UserError(
+            f"{chosen} needs a pre-trained policy: give pretrain.updates, or init.checkpoint and init.parts with it"
+        )
     if agent.on_policy:
         raise UserError(f"{chosen}: agent {agent.config.name} learns from its present policy's own steps alone")
     if c.strategy == "pex" and agent.critic is None:
@@ -48,16 +54,29 @@ def check_strategy(config: RunConfig, agent: Agent) -> None:
     ):
         if found != expected:
             raise UserError(f"{chosen} has its own way of choosing who acts: set {setting}={expected}, not {found}")
-    agent.freeze()  # refuses what cannot be kept beside the learner
+    if agent.anchor:
+        raise UserError(
+            f"{chosen}: the learner begins anew, agent.anchor would hold it to where it began; leave it at 0"
+        )
+    if c.strategy == "pex" and config.evaluation.best_of > 1:
+        raise UserError(f"{chosen}: Q chooses between two policies already; set evaluation.best_of=1")
+    try:
+        agent.freeze()
+    except UserError as error:
+        raise UserError(f"{chosen} keeps the policy beside the learner: {error}") from error
 
 
-def begin_strategy(config: RunConfig, agent: Agent, num_envs: int) -> Strategy:
-    """Keep the policy as it is beside the learner, of which the parts that are not kept begin anew."""
+def begin_strategy(config: RunConfig, agent: Agent, num_envs: int, is_fresh: bool = True) -> Strategy:
+    """Keep the policy as it is beside the learner, of which the parts that are not kept begin anew.
+
+    Args:
+        is_fresh: whether every world is at the beginning of an episode.
+    """
     strategy: Strategy
     if config.finetune.strategy == "pex":
         strategy = PolicyExpansion(agent, ExpandedPolicy(agent, config.pex.inverse_temperature))
     else:
-        strategy = JumpStart(config.jsrl, agent, num_envs, agent.freeze())
+        strategy = JumpStart(config.jsrl, agent, num_envs, agent.freeze(), is_fresh)
     begin_anew(agent, config.finetune.learner)
     return strategy
 
@@ -88,7 +107,9 @@ def begin_anew(agent: Agent, kept: str) -> None:
     Args:
         kept: ``policy-and-critic``, ``policy``, ``critic`` or ``neither``.
     """
-    fresh = type(agent)(agent.spaces.observation_space, agent.spaces.action_space, agent.config, agent.device)
+    with torch.random.fork_rng():  # members of a population begin as they would alone
+        torch.manual_seed(int(agent.stream.integers(2**31 - 1, 1)))
+        fresh = type(agent)(agent.spaces.observation_space, agent.spaces.action_space, agent.config, agent.device)
     parts = {piece.name for piece in agent.carried if piece.part not in kept.split("-and-")}
     if "policy" in parts:
         parts |= {"averaged_policy", "averaged"}
@@ -128,6 +149,9 @@ class PolicyExpansion:
         """Return none."""
         return {}
 
+    def restart(self) -> None:
+        """Nothing depends on where the episodes are."""
+
 
 class JumpStart:
     """JSRL (Uchendu et al., arXiv 2204.02372): a guide acts in the first h steps of an episode, then the learner.
@@ -143,13 +167,16 @@ class JumpStart:
         agent: the learner.
         worlds: side by side.
         guide: the pre-trained policy; acts by its mode.
+        is_fresh: whether every world is at the beginning of an episode; those that run are not counted.
     """
 
-    def __init__(self, config: JSRLConfig, agent: Agent, worlds: int, guide: FrozenPolicy) -> None:
+    def __init__(
+        self, config: JSRLConfig, agent: Agent, worlds: int, guide: FrozenPolicy, is_fresh: bool = True
+    ) -> None:
         self.config, self.agent, self.guide = config, agent, guide
         self.stage, self.best = 0, 0.0
         self.longest: int | None = None
-        self.began = [0] * worlds
+        self.began = [0 if is_fresh else UNKNOWN] * worlds
         self.ended: list[list[tuple[float, int]]] = [[] for _ in range(worlds)]
         self._each = -(-config.window // worlds)
         self._elapsed = torch.zeros(worlds, dtype=torch.int64, device=agent.device)
@@ -176,6 +203,12 @@ class JumpStart:
                 self._count(world, episode)
             self.began[world] = self.stage
             self._horizons[world] = self._drawn()
+
+    def restart(self) -> None:
+        """Begin new episodes in every world."""
+        self._elapsed = torch.zeros_like(self._elapsed)
+        self.began = [self.stage] * len(self.began)
+        self._horizons = torch.tensor([self._drawn() for _ in self.began], device=self._horizons.device)
 
     def _count(self, world: int, episode: tuple[float, int]) -> None:
         """Take note of an episode of the present stage, its return and length."""

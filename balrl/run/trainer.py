@@ -169,7 +169,7 @@ class Trainer:
         exact = True
         if run.interaction is not None:
             exact = run.interaction.load_state_dict({group: load_tensors(path, group) for group in INTERACTION})
-        self._casting.load(self.state, load_tensors(path, "contenders", device))
+        self._casting.load(self.state, load_tensors(path, "contenders", device), exact)
         load_random_state(load_tensors(path, "random", required=True), device)
         return exact
 

@@ -63,6 +63,22 @@ def test_what_has_no_chunks_says_so(preset: str, settings: dict[str, str], messa
     assert not (tmp_path / "run").exists()
 
 
+def test_chunks_of_a_task_that_begins_anew_do_not_cross_the_stop(tmp_path: Path) -> None:
+    settings = {**SMALL, "agent.chunk_size": "3", "env": "Pendulum-v1", "warmup.steps": "20"}
+    settings = {k: v for k, v in settings.items() if not k.startswith("pretrain")} | {"dataset": "null"}
+    config = balrl.load_config("sac/locomotion", settings=settings | {"env_kwargs": "{}"})
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.train(config, tmp_path / "run", Interrupt(35, crash=True))
+    with pytest.raises(RuntimeError, match="power"):
+        balrl.resume(tmp_path / "run", display=Interrupt(55, crash=True))
+    replay = load_tensors(list_checkpoints(tmp_path / "run")[0], "replay")
+    observations, following = replay["rows"][:, :3], replay["rows"][:, 5:8]
+    linked = replay["links"].nonzero()[:, 0]
+    assert len(linked) > 40
+    torch.testing.assert_close(following[linked], observations[linked + replay["links"][linked]])
+    assert (replay["links"] == 0).sum() >= 1
+
+
 def test_chunks_resume_exactly_with_what_is_still_to_be_played(tmp_path: Path) -> None:
     settings = {"agent.chunk_size": "3", "num_envs": "3", "env_kwargs": "{max_episode_steps: 7}"}
     assert balrl.train(maze_config(**settings), tmp_path / "whole").finished

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 import balrl
-from balrl.agents import BC, IQL, PPO, SAC, BCConfig, IQLConfig, PPOConfig, SACConfig
+from balrl.agents import BC, IQL, PPO, QC, SAC, BCConfig, IQLConfig, PPOConfig, QCConfig, SACConfig
 from balrl.batch import Batch
 from balrl.config import FinetuneConfig, InitConfig, JSRLConfig, PretrainConfig, WarmupConfig
 from balrl.errors import UserError
 from balrl.frozen_policy import ExpandedPolicy
 from balrl.rollout import Step
+from balrl.run.plain_policy import write_plain_policy
 from balrl.run.presets import TrainConfig
+from balrl.run.record_dataset import record_dataset
 from balrl.run.strategies import JumpStart, PolicyExpansion, begin_anew, begin_strategy, check_strategy
 from tests.conftest import random_batch
 from tests.run.small import Interrupt, final_state, maze_config, records
@@ -54,7 +56,7 @@ def test_what_is_not_kept_begins_anew_with_its_moments(kept: str) -> None:
         part = "policy" if key.startswith("policy") else "critic"
         assert torch.equal(now[key], moments[key]) is (part in kept), key
         assert part in kept or not now[key].any(), key
-    assert torch.equal(state["stream.position"], before["stream.position"])
+    assert torch.equal(state["stream.key"], before["stream.key"])
     if "policy" not in kept:
         assert int(state["averaged"]) == 0
         assert torch.equal(state["averaged_policy.mean.weight"], state["policy.mean.weight"])
@@ -231,6 +233,49 @@ def test_what_is_stored_and_served(whole: tuple[dict[str, str], Path]) -> None:
     assert list(balrl.evaluate(path, episodes=2, num_envs=2).returns) == evaluations[-1]["returns"]
 
 
+def test_members_of_a_population_begin_anew_as_they_would_alone(tmp_path: Path) -> None:
+    settings = {"finetune.strategy": "pex", "finetune.learner": "neither", "num_envs": "2", "batch_size": "8"}
+    configs = {f"s{seed}": maze_config(**settings, seed=str(seed)) for seed in (0, 1)}
+    assert all(result.finished for result in balrl.train_population(configs, tmp_path / "both").values())
+    balrl.train(configs["s1"], tmp_path / "alone")
+    together, alone = final_state(tmp_path / "both" / "s1"), final_state(tmp_path / "alone")
+    policy = [key for key in alone if key.startswith("agent/policy.")]
+    assert policy
+    for key in policy:
+        torch.testing.assert_close(together[key], alone[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_an_episode_that_somebody_else_began_is_not_the_guides(tmp_path: Path) -> None:
+    agent = SAC(*BOX, SACConfig(hidden=(8,)))
+    strategy = JumpStart(JSRLConfig(window=1), agent, 1, agent.freeze(), is_fresh=False)
+    strategy.saw(step_of([50], [True], [1.0]))
+    assert strategy.longest is None
+    strategy.saw(step_of([4], [True], [1.0]))
+    assert strategy.longest == 4
+
+
+def test_in_new_episodes_the_guide_begins(tmp_path: Path) -> None:
+    strategy, guide, _ = jump_start(window=1, stages=2)
+    played(strategy, guide, 4, 1.0)
+    strategy.explore(torch.ones(1, 3))
+    strategy.saw(step_of([3], [False], [0.0]))
+    strategy.restart()
+    assert played(strategy, guide, 3, 1.0) == ["guide", "guide", "learner"]
+
+
+def test_what_is_two_policies_is_no_single_one(whole: tuple[dict[str, str], Path], tmp_path: Path) -> None:
+    settings, path = whole
+    if settings["finetune.strategy"] == "jsrl":
+        return
+    agent = balrl.load_agent(path)
+    with pytest.raises(UserError, match="two policies"):
+        write_plain_policy(agent, tmp_path / "policy.pt")
+    with pytest.raises(UserError, match="two policies"):
+        agent.predict(agent.spaces.observation_space.sample(), best_of=4)
+    recorded = record_dataset("balrl/PointMaze-v0", str(path), 20, tmp_path / "data.hdf5", deterministic=True)
+    assert recorded >= 1
+
+
 @pytest.mark.parametrize(
     ("agent", "config", "message"),
     [
@@ -238,6 +283,8 @@ def test_what_is_stored_and_served(whole: tuple[dict[str, str], Path]) -> None:
         (BC(*BOX, BCConfig(hidden=(8,))), {"strategy": "pex"}, "needs critics"),
         (SAC(*BOX, SACConfig(hidden=(8,))), {"strategy": "pex", "serve": "champion"}, "finetune.serve=newest"),
         (SAC(*BOX, SACConfig(hidden=(8,))), {"strategy": "jsrl", "member": "bandit"}, "finetune.member=own"),
+        (SAC(*BOX, SACConfig(hidden=(8,), anchor=1.0)), {"strategy": "jsrl"}, "leave it at 0"),
+        (QC(*BOX, QCConfig(hidden=(8,))), {"strategy": "jsrl"}, "keeps the policy beside the learner"),
     ],
 )
 def test_what_does_not_compose_is_one_line(agent: Any, config: dict[str, Any], message: str) -> None:
@@ -250,6 +297,14 @@ def test_nothing_pre_trained_is_one_line() -> None:
     config = run_config(agent, strategy="pex").model_copy(update={"pretrain": PretrainConfig(), "init": InitConfig()})
     with pytest.raises(UserError, match="needs a pre-trained policy"):
         check_strategy(config, agent)
+    critic = config.model_copy(update={"init": InitConfig(checkpoint="somewhere", parts="critic")})
+    with pytest.raises(UserError, match="needs a pre-trained policy"):
+        check_strategy(critic, agent)
+
+
+def test_settings_of_a_strategy_without_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no strategy"):
+        balrl.train(maze_config(**{"finetune.learner": "neither"}), tmp_path / "run")
 
 
 @pytest.mark.parametrize("strategy", ["pex", "jsrl"])
