@@ -113,6 +113,7 @@ PANELS = (
     ("Cal-QL, data kept", "Cal-QL, no data", "WSRL", "WSRL, no warm-up"),
     ("SAC from scratch", "RLPD", "FamO2O-CQL to WSRL"),
 )
+STRATEGIES = ("WSRL", "PEX", "JSRL", "WSRL, coasting", "WSRL, data kept")
 NUMBERS = ("before", "lowest", "drop", "mean", "last", "q")
 
 
@@ -153,7 +154,10 @@ def _ablation(kept: list[Result]) -> list[str]:
 def draw(kept: list[Result], path: Path) -> None:
     """Draw score and Q of the frozen logged batch over the online steps, mean and range over seeds, group by group."""
     methods = {r["method"] for r in kept if r["group"] == "online"}
-    groups = [[name for name in group if name in methods] for group in PANELS]
+    groups = [
+        [name for name in group if name in methods]
+        for group in (PANELS if "PEX" not in methods else (*PANELS, STRATEGIES))
+    ]
     groups = [group for group in groups if group]
     figure = Figure(figsize=(3.6 * len(groups), 6.2), layout="constrained", dpi=120)
     axes: Any = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
