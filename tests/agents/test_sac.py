@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -45,6 +46,21 @@ def test_critic_loss(backup_entropy: bool) -> None:
     agent.stream.reseed(4)
     loss, _ = agent.critic_loss(b)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("phase", ["offline", "online"])
+def test_fine_tuning_perturbs_the_target_s_actions_by_clipped_noise(phase: Literal["offline", "online"]) -> None:
+    agent, b = make(target_noise=0.5, target_noise_clip=0.2), random_batch(6, dtype=torch.float64)
+    agent.set_phase(phase)
+    actions, log_prob = sampled(agent, b.next_observations, seed=4)
+    if phase == "online":
+        noise = 0.5 * agent.stream.normal(6, 2, dtype=torch.float64).numpy()
+        assert (np.abs(noise) > 0.2).any()
+        actions = np.clip(actions + np.clip(noise, -0.2, 0.2), -1, 1)
+    next_q = reference.q_values(agent.target_critic, b.next_observations.numpy(), actions).min(0)
+    agent.stream.reseed(4)
+    found = agent.next_value(agent._normalized(b), None)
+    np.testing.assert_allclose(found.numpy(), next_q - 0.3 * log_prob, rtol=1e-9)
 
 
 def test_redq_s_target_is_the_minimum_over_a_random_subset() -> None:
