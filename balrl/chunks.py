@@ -185,13 +185,14 @@ def play(
     where every world has something; a GPU would have to wait for that answer.)
     """
     chunks, position = queue
-    due = position * action_dim >= chunks.shape[-1]
-    if chunks.shape[-1] == 0 or chunks.is_cuda or bool(due.any()):
+    is_empty = chunks.shape[-1] == 0
+    due = None if is_empty else position * action_dim >= chunks.shape[-1]
+    if due is None or chunks.is_cuda or bool(due.any()):
         chosen = policy(observations)
         if chosen.shape[-1] == action_dim:
-            return chosen, Queue(chosen[:, :0], position)
-        if chunks.shape != chosen.shape:
-            chunks, due = chosen, torch.ones_like(due)
+            return chosen, queue if is_empty else Queue(chosen[:, :0], position)
+        if due is None or chunks.shape != chosen.shape:
+            chunks, due = chosen, torch.ones_like(position, dtype=torch.bool)
         chunks, position = torch.where(due.unsqueeze(-1), chosen, chunks), torch.where(due, 0, position)
     steps = chunks.unflatten(-1, (-1, action_dim))
     index: Any = position.view(-1, 1, 1).expand(-1, 1, action_dim)
