@@ -46,8 +46,7 @@ def flow_matching_loss(
     points = torch.lerp(noise, actions, times.unsqueeze(-1))
     squares = (field(conditions, points, times) - (actions - noise)).square()
     if played is not None:
-        squares = squares.unflatten(-1, (played.shape[-1], -1)) * played.unsqueeze(-1)
-        squares = squares.flatten(-2)
+        squares = (squares.unflatten(-1, (played.shape[-1], -1)) * played.unsqueeze(-1)).flatten(-2)
     return squares.mean(-1)
 
 

@@ -107,7 +107,7 @@ class Compiler:
                 return known._replace(updates=updates)
         teach_the_compiler()
         try:
-            function = self._function(traced, {} if not self._is_careful else CAREFULLY.get(kind, {}))
+            function = self._function(traced, CAREFULLY[kind] if self._is_careful else {})
         except Exception:
             if self._is_careful or kind not in CAREFULLY:
                 raise
