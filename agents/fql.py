@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent, Metrics
+from balrl.agent import Metrics
 from balrl.agents.balance import make_balance
+from balrl.agents.flow_agent import FlowAgent
 from balrl.agents.hyperparameters import FQLConfig
 from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.checkpoint import BALANCE, CRITIC, POLICY, TARGET_CRITIC, Carried
 from balrl.flows import VelocityField, euler, flow_matching_loss
-from balrl.networks import QEnsemble, polyak_update
 from balrl.optim import adam, descend
 from balrl.policies import OneStepPolicy
 
 FLOW = Carried("flow", "policy", "behaviour flow", optional=True)
 
 
-class FQL(Agent):
+class FQL(FlowAgent):
     """Flow Q-learning (Park, Li and Levine, arXiv 2502.02538).
 
     - Critics: ``L_Q = Σ_i E[ (r + γ (1 − d) mean_j Q_target,j(s', μ(s', z)) − Q_i(s, a))² ]`` with ``z ~ N(0, I)``.
@@ -42,7 +41,6 @@ class FQL(Agent):
     carried: ClassVar[tuple[Carried, ...]] = (POLICY, BALANCE, FLOW, CRITIC, TARGET_CRITIC)
     config: FQLConfig
     policy: OneStepPolicy
-    critic: QEnsemble
     balance: Balance
 
     @classmethod
@@ -56,34 +54,14 @@ class FQL(Agent):
         self.policy = OneStepPolicy(
             observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.policy_layer_norm
         )
-        self.critic = QEnsemble(
-            observation_dim,
-            action_dim,
-            c.critic_hidden or c.hidden,
-            c.critics,
-            c.layer_norm,
-            activation="gelu",
-            norm_after=True,
-        )
-        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
-            "critic": adam(self.critic.parameters(), c.critic_learning_rate),
             "flow": adam(self.flow.parameters(), c.policy_learning_rate),
             **self.balance.optimizers,
             "policy": adam(self.policy.parameters(), c.policy_learning_rate),
         }
-
-    def _update(self, batch: Batch) -> Metrics:
-        target = self.target(batch)
-        metrics = self._step_policy(batch)
-        return metrics | self._step_critic(batch, target)
-
-    def update_critic(self, batch: Batch) -> Metrics:
-        """Take one step of the critics, the target critics moving towards them as they were; flow and policy frozen."""
-        return self._step_critic(batch, self.target(batch))
+        self._build_critics(c)
 
     def _step_policy(self, batch: Batch) -> Metrics:
-        """Take one step of the balance model where it is due, and of flow and policy."""
         observations = self.normalizer(batch.observations)
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
         flow_loss = flow_matching_loss(self.flow, observations, batch.actions, self.stream, batch.played).mean()
@@ -99,29 +77,9 @@ class FQL(Agent):
             "policy/distance": distance,
         }
 
-    def _step_critic(self, batch: Batch, target: Tensor) -> Metrics:
-        loss, q = self.critic_loss(batch, target)
-        polyak_update(self.target_critic, self.critic, self.config.polyak)
-        descend(self.optimizers["critic"], loss)
-        return {"critic/loss": loss.detach(), "critic/q": q.mean()}
-
-    @torch.no_grad()
-    def target(self, batch: Batch) -> Tensor:
-        """Return ``r + γ (1 − d) Q_target(s', μ(s', z))`` ``[B]``."""
-        observations = self.normalizer(batch.next_observations)
-        values = self.target_critic(observations, self.next_actions(observations))
-        following = values.amin(-2) if self.config.target_q == "minimum" else values.mean(-2)
-        return batch.rewards + self.discounts(batch) * following.masked_fill(batch.terminated, 0)
-
     def next_actions(self, observations: Tensor) -> Tensor:
-        """Return the actions ``[B, action_dim]`` that normalised next observations are valued by."""
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
         return self.policy.sample(self.balance.condition(observations, balance), self.stream)[0]
-
-    def critic_loss(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the temporal-difference loss ``[]``, summed over members, and Q ``[members, B]``, detached."""
-        q = self.critic(self.normalizer(batch.observations), batch.actions)
-        return (target - q).square().mean(-1).sum(-1), q.detach()
 
     def policy_loss(self, observations: Tensor, balance: Tensor) -> tuple[Tensor, Tensor]:
         """Return the policy loss ``[]`` for balances ``[B]``, and the mean squared distance from the flow ``[]``."""

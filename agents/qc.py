@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from balrl.agent import Agent, Metrics
+from balrl.agent import Metrics
+from balrl.agents.flow_agent import FlowAgent
 from balrl.agents.hyperparameters import QCConfig
 from balrl.batch import Batch
 from balrl.checkpoint import CRITIC, POLICY, TARGET_CRITIC, Carried
 from balrl.errors import UserError
 from balrl.flows import FlowPolicy, flow_matching_loss
 from balrl.frozen_policy import FrozenPolicy
-from balrl.networks import QEnsemble, polyak_update
 from balrl.optim import adam, descend
 from balrl.random_stream import RandomStream
 
 
-class QC(Agent):
+class QC(FlowAgent):
     """Q-chunking with an implicit constraint (Li, Zhou and Levine, arXiv 2507.07969).
 
     - Flow: ``L_v = E[ m (v(s, (1 − t) x₀ + t a, t) − (a − x₀))² ]``, ``x₀ ~ N(0, I)``, ``t ~ U(0, 1)``, over chunks
@@ -36,49 +35,26 @@ class QC(Agent):
     carried: ClassVar[tuple[Carried, ...]] = (POLICY, CRITIC, TARGET_CRITIC)
     config: QCConfig
     policy: FlowPolicy
-    critic: QEnsemble
 
     @classmethod
     def policy_kind(cls, config: Any) -> str:
         return FlowPolicy.kind
 
     def _build(self, c: QCConfig) -> None:
-        dims = self.spaces.observation_dim, self.spaces.action_dim
-        self.policy = FlowPolicy(*dims, c.hidden, c.flow_steps, c.policy_layer_norm)
-        self.critic = QEnsemble(
-            *dims, c.critic_hidden or c.hidden, c.critics, c.layer_norm, activation="gelu", norm_after=True
+        self.policy = FlowPolicy(
+            self.spaces.observation_dim, self.spaces.action_dim, c.hidden, c.flow_steps, c.policy_layer_norm
         )
-        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        self.optimizers = {
-            "critic": adam(self.critic.parameters(), c.critic_learning_rate),
-            "policy": adam(self.policy.parameters(), c.policy_learning_rate),
-        }
+        self.optimizers = {"policy": adam(self.policy.parameters(), c.policy_learning_rate)}
+        self._build_critics(c)
 
-    def _update(self, batch: Batch) -> Metrics:
-        target = self.target(batch)
+    def _step_policy(self, batch: Batch) -> Metrics:
         observations = self.normalizer(batch.observations)
         loss = flow_matching_loss(self.policy.field, observations, batch.actions, self.stream, batch.played).mean()
         descend(self.optimizers["policy"], loss)
-        return {"policy/loss": loss.detach()} | self._step_critic(batch, target)
+        return {"policy/loss": loss.detach()}
 
-    def update_critic(self, batch: Batch) -> Metrics:
-        """Take one step of the critics, the target critics moving towards them as they were; the flow frozen."""
-        return self._step_critic(batch, self.target(batch))
-
-    def _step_critic(self, batch: Batch, target: Tensor) -> Metrics:
-        q = self.critic(self.normalizer(batch.observations), batch.actions)
-        loss = (target - q).square().mean(-1).sum(-1)
-        polyak_update(self.target_critic, self.critic, self.config.polyak)
-        descend(self.optimizers["critic"], loss)
-        return {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}
-
-    @torch.no_grad()
-    def target(self, batch: Batch) -> Tensor:
-        """Return ``r + γ^h (1 − d) Q_target(s', π(s'))`` ``[B]``."""
-        observations = self.normalizer(batch.next_observations)
-        values = self.target_critic(observations, self.best_sample(observations, self.stream))
-        following = values.amin(-2) if self.config.target_q == "minimum" else values.mean(-2)
-        return batch.rewards + self.discounts(batch) * following.masked_fill(batch.terminated, 0)
+    def next_actions(self, observations: Tensor) -> Tensor:
+        return self.best_sample(observations, self.stream)
 
     @torch.no_grad()
     def best_sample(self, inputs: Tensor, stream: RandomStream, same_noise: bool = False) -> Tensor:
