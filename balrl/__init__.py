@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset, make_env
+    from balrl.run.run_or_resume import run_or_resume, run_or_resume_together
     from balrl.run.start_and_resume import RunResult
     from balrl.run.trained import evaluate, evaluate_offline, family, load_agent, record_video
     from balrl.watch.callbacks import Callback, Status
@@ -41,6 +42,8 @@ __all__ = [
     "record_video",
     "resume",
     "resume_population",
+    "run_or_resume",
+    "run_or_resume_together",
     "train",
     "train_population",
 ]
@@ -58,6 +61,7 @@ _HOME = {
     "load_dataset": "run.registry",
     "make_env": "run.registry",
     "member_configs": "run.members",
+    **dict.fromkeys(("run_or_resume", "run_or_resume_together"), "run.run_or_resume"),
     **dict.fromkeys(("evaluate", "evaluate_offline", "family", "load_agent", "record_video"), "run.trained"),
 }
 

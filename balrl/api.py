@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.agents.registration import agent_class
 from balrl.errors import UserError
 from balrl.run.imports import import_modules
 from balrl.run.inputs import take, take_for_all
 from balrl.run.populations import (
     begin_population,
+    check_shares_updates,
     common_checkpoint,
     complete_population,
     is_population,
@@ -136,11 +136,7 @@ def train_population(
         raise UserError(f"'{folder}' already holds runs: go on with --resume {folder}, or choose another --run-dir")
     for config in members.values():
         import_modules(config.imports, "imports:")
-        if agent_class(config.agent).on_policy:
-            raise UserError(
-                f"agent {config.agent.name} learns from its own rollouts and cannot share updates: train its seeds one "
-                "by one"
-            )
+    check_shares_updates(members.values())
     taken = take_for_all(members, dataset, env)
     shared: dict[Any, Any] = {}
     prepared = {

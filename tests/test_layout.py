@@ -75,8 +75,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "data", "watch"},
     "run": {"core", "data", "execution", "watch", "agents", "envs", "rewards", "report"},
 }
-MAY_IMPORT["studies"] = MAY_IMPORT["bench"] = MAY_IMPORT["api"] = {*MAY_IMPORT["run"], "run"}
-MAY_IMPORT["cli"] = {*MAY_IMPORT["api"], "api", "studies", "bench"}
+MAY_IMPORT["studies"] = MAY_IMPORT["bench"] = MAY_IMPORT["sweep"] = MAY_IMPORT["api"] = {*MAY_IMPORT["run"], "run"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["api"], "api", "studies", "bench", "sweep"}
 MAY_IMPORT["api"] = {*MAY_IMPORT["api"], "cli"}  # __main__
 """Every arrow that a folder may have into another. Without an arrow upward there is no circle of folders."""
 

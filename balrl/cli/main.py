@@ -14,6 +14,7 @@ from balrl.cli.data import add_data_verbs
 from balrl.cli.family import add_family_verb
 from balrl.cli.reward import add_reward_verbs
 from balrl.cli.runs import add_run_verbs
+from balrl.cli.sweep import add_sweep_verb
 from balrl.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_MISTAKE, EnvironmentFault, UserError
 
 DESCRIPTION = "From logged experience to a policy, and on to a better one online, without collapse."
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     imported, others = _imports(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(others)
     options.imported = imported
-    if rest and options.verb != "train":
+    if rest and options.verb not in ("train", "sweep"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if imported:
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     add_run_verbs(verbs)
+    add_sweep_verb(verbs)
     add_family_verb(verbs)
     add_data_verbs(verbs)
     add_advise_verb(verbs)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balrl.cli.arguments import non_negative, number, positive
 from balrl.cli.console import make_console
 from balrl.errors import check_target
+
+if TYPE_CHECKING:
+    from balrl.report.runs import Run
 
 
 def add_run_verbs(verbs: Any) -> None:
@@ -114,27 +118,33 @@ def _plot(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, _: list[str]) -> None:
+    from balrl.report.runs import read_runs
+
+    targets = [check_target(path, (".png", ".tex", ".csv")) for path in options.out or [Path("compare.png")]]
+    write_comparison(read_runs(options.runs), options.metric, options.task, targets)
+
+
+def write_comparison(runs: Sequence[Run], metric: str, tasks: Sequence[str], targets: Sequence[Path]) -> None:
+    """Print the comparison of runs, and write it into files."""
     from balrl.checkpoint import write_text
     from balrl.report.compare import compare_runs
     from balrl.report.compare_plot import draw_comparison
     from balrl.report.compare_tables import comparison_csv, comparison_latex, comparison_table
-    from balrl.report.runs import read_runs
 
-    targets = [check_target(path, (".png", ".tex", ".csv")) for path in options.out or [Path("compare.png")]]
-    blocks = compare_runs(read_runs(options.runs), options.metric, options.task)
+    blocks = compare_runs(runs, metric, tasks)
     for block in blocks:
         ends = {run.evaluations[-1]["env_steps"] for runs in block.groups.values() for run in runs}
         if len(ends) > 1:
             print(f"note: on {block.title} the runs end after {min(ends):,} to {max(ends):,} environment steps")
     for run in dict.fromkeys(r.path for b in blocks for runs in b.groups.values() for r in runs if not r.finished):
         print(f"note: '{run}' is not finished; its score so far is in the table")
-    make_console().print(comparison_table(blocks, options.metric))
+    make_console().print(comparison_table(blocks, metric))
     for target in targets:
         if target.suffix == ".png":
-            draw_comparison(blocks, options.metric, target)
+            draw_comparison(blocks, metric, target)
         else:
             text = comparison_latex if target.suffix == ".tex" else comparison_csv
-            write_text(target, text(blocks, options.metric))
+            write_text(target, text(blocks, metric))
         print(f"wrote {target}")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from balrl.agents.registration import agent_class
 from balrl.checkpoint import write_text
 from balrl.errors import UserError
 from balrl.plain_yaml import dump_yaml, read_config_file
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 MEMBERS = "population.yaml"
 """Who belongs to a population: its members' configurations by name."""
+
+
+def check_shares_updates(configs: Iterable[TrainConfig]) -> None:
+    """Raise a `UserError` if runs cannot be members of a population."""
+    for config in configs:
+        if agent_class(config.agent).on_policy:
+            raise UserError(
+                f"agent {config.agent.name} learns from its own rollouts and cannot share updates: train its seeds one "
+                "by one"
+            )
 
 
 def begin_population(folder: Path, members: Mapping[str, TrainConfig]) -> None:

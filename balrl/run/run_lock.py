@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -18,41 +19,74 @@ SILENCE = 600.0
 BEAT = 30.0
 
 
+class LockHeld(UserError):
+    """Another process writes into the run directory."""
+
+
+class LockLost(UserError):
+    """Another machine writes into the run directory now."""
+
+
 class RunLock:
     """Held by the one process that writes into a run directory; released by its end, however that comes.
 
     On one machine the operating system knows whether the holder lives. On shared storage another machine's holder gives
-    signs of life (`beat`), and is gone when they stop.
+    a sign of life every `BEAT` seconds, whatever else it is busy with, and is gone when they stop. A holder that was
+    silent too long, because its machine slept or lost its storage, finds that out by `check`.
 
     Args:
         run_dir: an existing directory; `NAME` in it says who holds it.
 
     Raises:
-        UserError: naming host and process, when another holds it.
+        LockHeld: naming host and process, when another holds it.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / NAME
         self._file = self._open()
-        self._beaten = 0.0
-        content = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()})
+        self._content = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}).encode()
         os.ftruncate(self._file, 0)
-        os.pwrite(self._file, content.encode(), 0)
+        os.pwrite(self._file, self._content, 0)
+        self._released = threading.Event()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
 
-    def beat(self) -> None:
-        """Give a sign of life, if the last is older than half a minute."""
-        if self._file >= 0 and time.monotonic() - self._beaten > BEAT:
-            self._beaten = time.monotonic()
-            os.utime(self._file)
+    def check(self) -> None:
+        """Make sure that the directory is still this holder's.
+
+        Raises:
+            LockLost: when another machine took it over, because this one gave no sign of life for too long.
+        """
+        if self._file >= 0 and not (_is_still(self._file, self.path) and self._is_ours()):
+            self._stop_beating()
+            os.close(self._file)
+            self._file = -1  # what lies there now is another's
+            raise LockLost(
+                f"'{self.path.parent}' was taken over by another process, as this one gave no sign of life for "
+                f"{SILENCE:.0f} seconds; nothing more is written to it from here"
+            )
 
     def release(self) -> None:
         """Let others write; a second call does nothing."""
         if self._file >= 0:
+            self._stop_beating()
             self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
 
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT):
+            os.utime(self._file)
+
+    def _stop_beating(self) -> None:
+        self._released.set()
+        self._beating.join()
+
+    def _is_ours(self) -> bool:
+        return os.pread(self._file, len(self._content) + 1, 0) == self._content
+
     def _open(self) -> int:
+        tries = 0
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
@@ -63,11 +97,15 @@ class RunLock:
                 holder = _holder(file)
                 age = time.time() - os.fstat(file).st_mtime
                 if holder and holder[0] != socket.gethostname() and age < SILENCE:
-                    raise UserError(self._refusal(holder, f"; its last sign of life is {age:.0f} seconds old"))
+                    raise LockHeld(self._refusal(holder, f"; its last sign of life is {age:.0f} seconds old"))
             except BlockingIOError as error:
                 holder = _holder(file)
                 os.close(file)
-                raise UserError(self._refusal(holder)) from error
+                tries += 1
+                if tries < 3:  # somebody who looked whether it is held
+                    time.sleep(0.05)
+                    continue
+                raise LockHeld(self._refusal(holder)) from error
             except BaseException:
                 os.close(file)
                 raise
@@ -76,6 +114,25 @@ class RunLock:
     def _refusal(self, holder: tuple[str, int] | None, more: str = "") -> str:
         who = f"process {holder[1]} on {holder[0]}" if holder else "another process"
         return f"'{self.path.parent}' is being written by {who}{more}: wait for it, or stop it first"
+
+
+def holder_of(run_dir: Path) -> str | None:
+    """Return who writes into a run directory, as ``process 12 on host``; None if nobody does."""
+    try:
+        file = os.open(run_dir / NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        holder = _holder(file)
+        who = f"process {holder[1]} on {holder[0]}" if holder else "another process"
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return who
+        elsewhere = holder is not None and holder[0] != socket.gethostname()
+        return who if elsewhere and time.time() - os.fstat(file).st_mtime < SILENCE else None
+    finally:
+        os.close(file)
 
 
 def check_no_links(run_dir: Path) -> None:

@@ -19,7 +19,7 @@ from balrl.report.runs import method_of
 from balrl.run.imports import check_imported
 from balrl.run.interrupts import on_interrupt
 from balrl.run.presets import TrainConfig, dump_config, load_config
-from balrl.run.run_lock import RunLock, check_no_links
+from balrl.run.run_lock import LockLost, RunLock, check_no_links
 from balrl.run.state import RunState
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def start_run(
     path: Path,
     shared: Shared | None = None,
     callbacks: Sequence[Callback] = (),
+    lock: RunLock | None = None,
 ) -> Trainer:
-    """Make the directory of a prepared run, and what runs in it. The trainer holds its lock.
+    """Make the directory of a prepared run, and what runs in it. The trainer holds its lock: `lock` if that is held.
 
     Raises:
         UserError: when another process has begun a run there, or a link stands where the run would write.
@@ -85,7 +86,7 @@ def start_run(
 
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     check_no_links(path)
-    lock = RunLock(path)
+    lock = lock or RunLock(path)
     try:
         if (path / "config.yaml").exists():
             raise UserError(f"'{path}' holds a run that was begun just now: choose another --run-dir")
@@ -105,6 +106,7 @@ def reopen_run(
     given: Given | None = None,
     callbacks: Sequence[Callback] = (),
     until: str | None = None,
+    lock: RunLock | None = None,
 ) -> Trainer | RunResult:
     """Return what goes on with a run from its newest checkpoint, or how it ended if nothing is left to do.
 
@@ -116,6 +118,7 @@ def reopen_run(
         given: data and task that the run was started with as objects.
         callbacks: called beside the display.
         until: name of the newest checkpoint that counts.
+        lock: of the directory, if it is held.
 
     Raises:
         UserError: when the configuration, the data or the task is another, another process writes, or there is no run.
@@ -130,7 +133,7 @@ def reopen_run(
     check_imported(stored.imports, f"'{path}'")
     check_writable(path)
     check_no_links(path)
-    lock = RunLock(path)
+    lock = lock or RunLock(path)
     try:
         opened = _reopen(path, stored, display, {} if shared is None else shared, given, callbacks, lock, until)
     except BaseException:
@@ -197,12 +200,16 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     outcome = "failed"
     try:
         outcome = trainer.run()
+    except LockLost:
+        outcome = "lost"
+        raise
     finally:
         try:
-            summary = write_summary(path, components.identity, trainer.state, outcome)
-            shown = {key: summary[key] for key in ("final", "best", "switch")}
-            trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
-            draw_pictures(path, cast(TrainConfig, trainer.config), components)
+            if outcome != "lost":  # else what lies there is another's
+                summary = write_summary(path, components.identity, trainer.state, outcome)
+                shown = {key: summary[key] for key in ("final", "best", "switch")}
+                trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
+                draw_pictures(path, cast(TrainConfig, trainer.config), components)
         finally:
             components.close()
             if trainer.lock is not None:

@@ -115,6 +115,8 @@ class Trainer:
         self._tick()
         p.metrics = {key: value for key, value in numbers(p.metrics).items() if math.isfinite(value)}
         self._casting.note(p)
+        if self.lock is not None:
+            self.lock.check()
         self.tracker.write_csv()
         online = run.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
@@ -331,7 +333,7 @@ class Trainer:
         self.tracker.log(p.step, p.phase, record)
         self._tell("on_log", record)
         if self.lock is not None:
-            self.lock.beat()
+            self.lock.check()
 
     def _evaluate(self) -> bool:
         """Evaluate the policy; return False if the run is to stop before that is done, and is due again."""

@@ -12,7 +12,9 @@ import pytest
 
 import balrl
 from balrl.errors import UserError
-from balrl.run.run_lock import NAME, RunLock, check_no_links
+from balrl.run.run_lock import NAME, LockLost, RunLock, check_no_links, holder_of
+from balrl.watch.callbacks import Status
+from balrl.watch.display import Display
 from tests.run.small import maze_config
 
 
@@ -47,10 +49,55 @@ def test_another_machine_is_believed_while_it_gives_signs_of_life(tmp_path: Path
     long_ago = time.time() - 3_600
     os.utime(file, (long_ago, long_ago))
     lock = RunLock(tmp_path)
-    os.utime(file, (long_ago, long_ago))
-    lock.beat()
     assert time.time() - file.stat().st_mtime < 60
     lock.release()
+
+
+def test_signs_of_life_come_whatever_the_holder_is_busy_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balrl.run.run_lock.BEAT", 0.01)
+    lock = RunLock(tmp_path)
+    os.utime(tmp_path / NAME, (0, 0))
+    time.sleep(0.2)
+    assert time.time() - (tmp_path / NAME).stat().st_mtime < 60
+    lock.release()
+
+
+@pytest.mark.parametrize("how", ["written over", "another file"])
+def test_a_holder_that_was_silent_too_long_writes_no_more(how: str, tmp_path: Path) -> None:
+    """Another machine took the directory over; what lies there, its lock included, is left as it is."""
+    lock = RunLock(tmp_path)
+    lock.check()
+    if how == "another file":
+        (tmp_path / NAME).unlink()
+    (tmp_path / NAME).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    with pytest.raises(LockLost, match="was taken over by another process"):
+        lock.check()
+    lock.release()
+    assert "elsewhere" in (tmp_path / NAME).read_text()
+
+
+def test_a_run_whose_directory_was_taken_over_leaves_it_alone(tmp_path: Path) -> None:
+    class TakenOver(Display):
+        def on_step(self, status: Status) -> None:
+            if status.step == 6:
+                (status.run_dir / NAME).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+
+    with pytest.raises(LockLost):
+        balrl.train(maze_config(), tmp_path / "run", TakenOver())
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert "elsewhere" in (tmp_path / "run" / NAME).read_text()
+
+
+def test_looking_who_holds_a_directory_does_not_take_it(tmp_path: Path) -> None:
+    assert holder_of(tmp_path) is None
+    lock = RunLock(tmp_path)
+    assert holder_of(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
+    lock.release()
+    assert holder_of(tmp_path) is None
+    (tmp_path / NAME).write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    assert holder_of(tmp_path) == "process 7 on elsewhere"
+    os.utime(tmp_path / NAME, (0, 0))
+    assert holder_of(tmp_path) is None
 
 
 def test_what_is_no_lock_does_not_lock(tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+"""The folder of a sweep: what is to be run, and where each run stands. Nothing else knows more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from balrl.checkpoint import write_text
+from balrl.errors import UserError
+from balrl.foreign import fields, read_json
+from balrl.plain_yaml import dump_yaml, read_config_file
+from balrl.run.run_lock import holder_of
+from balrl.run.start_and_resume import check_writable
+from balrl.run.summary import versions
+from balrl.settings import validate
+from balrl.sweep.attempts import Attempts, History
+from balrl.sweep.plan import Planned, make_plan
+from balrl.sweep.spec import SweepConfig
+
+FILE = "sweep.yaml"
+VERSION = versions()["balrl"]
+State = Literal["finished", "running", "open", "waiting", "set aside"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one run stands.
+
+    Attributes:
+        state: ``waiting`` is for the run that it starts from; ``set aside`` failed too often, or its parent did.
+        history: of its attempts.
+        holder: who is at it.
+    """
+
+    state: State
+    history: History = field(default_factory=History)
+    holder: str = ""
+
+
+class SweepFolder:
+    """A sweep's folder: ``sweep.yaml``, ``runs/NAME``, ``attempts/NAME.jsonl``, ``logs``.
+
+    Any number of processes on any number of machines that share it may work on it: a run directory's lock says who is
+    at a run, ``summary.json`` that it is finished.
+
+    Args:
+        path: of the folder.
+        spec: of the sweep.
+        root: folder that its relative paths are looked up in.
+        retry: failures in a row after which a run is set aside.
+        imports: modules that every run imports first.
+    """
+
+    def __init__(self, path: Path, spec: SweepConfig, root: Path, retry: int = 3, imports: Sequence[str] = ()) -> None:
+        self.path, self.spec, self.root = path.resolve(), spec, root
+        self.retry, self.imports = retry, tuple(imports)
+        self.plan: dict[str, Planned] = {}
+        if spec.search is None:
+            self.add()
+        self._finished: set[str] = set()
+
+    def add(self, varied: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Planned]:
+        """Add runs for combinations of settings, by default the sweep's own, and return them."""
+        found = make_plan(self.spec, self.path / "runs", self.root, self.imports, varied)
+        self.plan |= found
+        return found
+
+    def run_dir(self, name: str) -> Path:
+        """Return where a run is."""
+        return self.path / "runs" / name
+
+    def attempts(self, name: str) -> Attempts:
+        """Return what is written down of the attempts at a run."""
+        return Attempts(self.path / "attempts" / f"{name}.jsonl", self.run_dir(name))
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a run has ended well. That does not change again."""
+        if name not in self._finished:
+            file = self.run_dir(name) / "summary.json"
+            if file.exists() and read_json(file, dict).get("finished"):
+                self._finished.add(name)
+        return name in self._finished
+
+    def standing(self, name: str) -> Standing:
+        """Return where a run stands."""
+        if self.is_finished(name):
+            return Standing("finished", self.attempts(name).history(False))
+        holder = holder_of(self.run_dir(name))
+        history = self.attempts(name).history(holder is not None)
+        if holder:
+            return Standing("running", history, holder)
+        if history.failures >= self.retry or history.is_hopeless:
+            return Standing("set aside", history)
+        parent = self.plan[name].parent
+        if parent is not None and not self.is_finished(parent):
+            state = self.standing(parent).state
+            return Standing("set aside" if state == "set aside" else "waiting", history)
+        return Standing("open", history)
+
+    def standings(self, names: Iterable[str] | None = None) -> dict[str, Standing]:
+        """Return where every run stands, or each of some."""
+        return {name: self.standing(name) for name in (self.plan if names is None else names)}
+
+    def packs(self, size: int) -> list[list[str]]:
+        """Return the runs in their order, those that differ in their seeds alone in packs of up to `size`."""
+        groups: dict[str, list[list[str]]] = {}
+        for name, planned in self.plan.items():
+            alike = planned.config.model_copy(update={"seed": 0, "init": type(planned.config.init)()})
+            packs = groups.setdefault(f"{planned.parent is None} {alike.model_dump_json()}", [[]])
+            if len(packs[-1]) == size:
+                packs.append([])
+            packs[-1].append(name)
+        order = {name: index for index, name in enumerate(self.plan)}
+        return sorted((pack for packs in groups.values() for pack in packs), key=lambda pack: order[pack[0]])
+
+
+def begin_sweep(path: Path, spec: SweepConfig, given: Mapping[str, Any], **options: Any) -> SweepFolder:
+    """Make a sweep's folder, or take up the one that is there, and write down what it is.
+
+    A sweep may be made larger or smaller: runs that are asked for before and after keep their names.
+
+    Args:
+        path: of the folder.
+        spec: what is asked for.
+        given: as the person wrote it.
+        options: of `SweepFolder`.
+
+    Raises:
+        UserError: when the folder cannot be written to, or another version of balrl made it.
+    """
+    check_writable(path)
+    if (path / FILE).exists():
+        _check_version(path)
+    elif path.exists() and any(path.iterdir()):
+        raise UserError(f"'{path}' holds something else than a sweep: choose another --out")
+    folder = SweepFolder(path, spec, Path.cwd(), **options)
+    (path / "logs").mkdir(parents=True, exist_ok=True)
+    (path / "runs").mkdir(exist_ok=True)
+    write_text(path / FILE, dump_yaml({"balrl": VERSION, "root": os.getcwd(), "sweep": dict(given)}))
+    return folder
+
+
+def open_sweep(path: Path, **options: Any) -> SweepFolder:
+    """Return the sweep that stands in a folder.
+
+    Args:
+        path: of the folder.
+        options: of `SweepFolder`.
+
+    Raises:
+        UserError: when there is none, or another version of balrl made it.
+    """
+    data = _check_version(path)
+    return SweepFolder(path, validate(SweepConfig, data["sweep"], f"'{path / FILE}'"), Path(data["root"]), **options)
+
+
+def _check_version(path: Path) -> dict[str, Any]:
+    if not (path / FILE).is_file():
+        raise UserError(f"'{path}' is no sweep: it has no {FILE}; begin one with balrl sweep SWEEP.yaml --out {path}")
+    data = fields(read_config_file(path / FILE), {"balrl": str, "root": str, "sweep": dict}, f"'{path / FILE}'")
+    check_version(data["balrl"], f"'{path}'")
+    return data
+
+
+def check_version(theirs: str, whose: str) -> None:
+    """Raise a `UserError` if a sweep was made with another version of balrl than this."""
+    if theirs != VERSION:
+        raise UserError(
+            f"{whose} was begun with balrl {theirs}, this is balrl {VERSION}: a run is gone on with by the "
+            "version that began it; install that one, or begin another sweep"
+        )
