@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from itertools import takewhile
@@ -141,16 +142,29 @@ def _opened(options: argparse.Namespace, what: list[Path]) -> SweepFolder:
 
 def _execute(folder: SweepFolder, options: argparse.Namespace) -> bool:
     """Work until nothing is left; return False if that was interrupted or the time was up."""
-    from balrl.sweep.local import LocalWorkers, visible_gpus
-
     until = time.monotonic() + options.max_hours * 3_600 if options.max_hours else None
     progress = Progress(folder)
     try:
-        gpus = visible_gpus()
-        jobs = options.jobs or len(gpus) or max(1, len(os.sched_getaffinity(0)) // 2)
-        return LocalWorkers(folder, jobs, options.pack, gpus).run(progress.look, until)
+        return _executor(folder, options).run(progress.look, until)
     except KeyboardInterrupt:
         return False
+
+
+def _executor(folder: SweepFolder, options: argparse.Namespace) -> Any:
+    jobs, pack = options.jobs, options.pack
+    if options.executor == "ray":
+        from balrl.sweep.on_ray import RayTasks
+
+        return RayTasks(folder, options.address, jobs, pack, options.cpus or 1.0, options.gpus)
+    if options.executor == "slurm":
+        from balrl.sweep.on_slurm import SlurmJobs
+
+        cpus, gpus = math.ceil(options.cpus or 1), math.ceil(options.gpus)
+        return SlurmJobs(folder, jobs, pack, options.minutes, cpus, gpus, options.memory, options.partition)
+    from balrl.sweep.local import LocalWorkers, visible_gpus
+
+    found = visible_gpus()
+    return LocalWorkers(folder, jobs or len(found) or max(1, len(os.sched_getaffinity(0)) // 2), pack, found)
 
 
 class Progress:
@@ -174,7 +188,7 @@ class Progress:
             standing = self.folder.standing(name)
             self._told[name] = standing.state
             if standing.state in ("finished", "set aside"):
-                error = f": {standing.history.error}" if standing.history.error else ""
+                error = f": {standing.history.error}" if standing.state == "set aside" else ""
                 self.console.print(f"{standing.state}: {name}{error}", markup=False, highlight=False, soft_wrap=True)
         if self._looked - self._counted > 60:
             self._counted = self._looked
@@ -203,6 +217,11 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
         print(f"{len(failed)} runs were set aside; try them again with: balrl sweep {folder.path} --again")
         return 1
     if not ended or status.counts.get("finished") != len(folder.plan):
+        if options.executor == "slurm":
+            print(
+                f"Slurm's jobs go on without this: look at them with balrl sweep status {folder.path}, or scancel them"
+            )
+            return EXIT_INTERRUPTED
         print(f"stopped and saved: {status.line()}; go on with: balrl sweep {folder.path}")
         return EXIT_INTERRUPTED
     print(f"done: {folder.path}")

@@ -78,7 +78,8 @@ def status_table(folder: SweepFolder, status: SweepStatus, limit: int = 40) -> T
     for name, standing in shown[:limit]:
         state = f"{standing.state}, {status.progress[name]:.0%}" if name in status.progress else standing.state
         parent = folder.plan[name].parent or ""
-        words = standing.history.error or (f"for {parent}" if standing.state == "waiting" else "")
+        words = standing.history.error if standing.state != "finished" else ""
+        words = words or (f"for {parent}" if standing.state == "waiting" else "")
         if standing.holder:
             words = f"{standing.holder}, for {age(standing.history.since)}"
         table.add_row(Text(name), state, str(standing.history.attempts or ""), Text(words))
