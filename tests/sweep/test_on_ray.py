@@ -23,9 +23,11 @@ ALONE = {"seeds": [0], "presets": {"IQL": {"preset": "iql/point-maze"}}}
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Three nodes on this machine, with a core each; the first has none and is never lost."""
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # beside anything else, Ray's 15 starves them
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.workers = [made.add_node(num_cpus=1) for _ in range(2)]
