@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def test_a_job_that_is_preempted_saves_and_goes_on(tmp_path: Path) -> None:
     def preempt() -> None:
         if not preempted and (folder.run_dir(name) / "metrics.jsonl").exists():
             preempted.append(1)
-            jobs._pending[0]._interrupt()
+            os.kill(int(folder.standing(name).holder.split()[1]), signal.SIGUSR2)  # as Slurm does
 
     assert jobs.run(preempt)
     assert preempted
