@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,10 @@ from typing import Any
 from balrl.errors import UserError, first_line
 from balrl.sweep.folder import SweepFolder
 from balrl.sweep.remote import Order, Report, carry_out
+
+PAUSE = 5.0
+"""Seconds between questions to Slurm's controller."""
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 
 
 class SlurmAttempt:
@@ -76,18 +82,21 @@ class SlurmJobs:
                 f"--executor slurm needs submitit: pip install 'balrl[slurm]' ({first_line(error)})"
             ) from error
         self.folder, self._packs = folder, folder.packs(pack)
+        more = {"slurm_max_num_timeout": 1_000_000} if cluster == "slurm" else {}  # a run may be as long as it likes
         try:
-            self.executor = submitit.AutoExecutor(folder.path / "logs" / "slurm", cluster=cluster)
+            self.executor = submitit.AutoExecutor(folder.path / "logs" / "slurm", cluster=cluster, **more)
         except RuntimeError as error:
             raise UserError(f"there is no Slurm on this machine: {first_line(error)}") from error
         chosen = {"timeout_min": minutes, "cpus_per_task": cpus, "name": f"balrl-{folder.path.name}"}
         chosen |= {"mem_gb": memory} if memory else {}
         chosen |= {"gpus_per_node": gpus} if gpus else {}
-        slurm: dict[str, Any] = {"slurm_array_parallelism": jobs or 256, "slurm_max_num_timeout": 1_000_000}
+        slurm: dict[str, Any] = {"slurm_array_parallelism": jobs or 256}
         slurm |= {"slurm_partition": partition} if partition else {}
         self._options = {**chosen, **(slurm if cluster == "slurm" else {})}
         self._cluster = cluster
         self._pending: list[Any] = []
+        self._jobs: set[str] = set()
+        self._asked = -math.inf
 
     def run(self, look: Callable[[], None], until: float | None = None) -> bool:
         """Submit until nothing is left; return False if the time was up before.
@@ -124,14 +133,26 @@ class SlurmJobs:
             return  # they are submitted when nothing is pending any more
         self.executor.update_parameters(**options)
         made = [Order(str(self.folder.path), tuple(p), self.folder.retry, self.folder.imports) for p in packs]
+        self._asked = -math.inf
         try:
             self._pending = [*self._pending, *self.executor.map_array(SlurmAttempt(), made)]
         except Exception as error:  # submitit has its own, and passes on what sbatch says
             raise UserError(f"Slurm does not take the jobs: {first_line(error)}") from error
 
+    def _queued(self) -> set[str]:
+        """Return the jobs that wait or run, asked for anew every few seconds; not every cluster has ``sacct``."""
+        if time.monotonic() - self._asked > PAUSE:
+            command = ["squeue", "--noheader", "--array", "--states=all", "--me", "--format=%F_%K %T"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:  # else the controller is busy: ask again
+                lines = [line.split() for line in done.stdout.splitlines()]
+                self._jobs = {name for name, state in lines if state not in ENDED}
+                self._asked = time.monotonic()
+        return self._jobs
+
     def _is_over(self, job: Any) -> bool:
-        if not job.done():
-            return False
+        if not job.paths.result_pickle.exists():
+            return job.done() if self._cluster != "slurm" else job.job_id not in self._queued()
         try:
             report = job.result()
         except Exception:  # it was cancelled, or its node was lost: the folder knows how far it came
