@@ -144,8 +144,16 @@ def _execute(folder: SweepFolder, options: argparse.Namespace) -> bool:
     """Work until nothing is left; return False if that was interrupted or the time was up."""
     until = time.monotonic() + options.max_hours * 3_600 if options.max_hours else None
     progress = Progress(folder)
+
+    def work() -> bool:
+        return bool(_executor(folder, options).run(progress.look, until))
+
     try:
-        return _executor(folder, options).run(progress.look, until)
+        if folder.spec.search is None:
+            return work()
+        from balrl.sweep.search import Search
+
+        return Search(folder).run(work, progress.say)
     except KeyboardInterrupt:
         return False
 
@@ -173,26 +181,30 @@ class Progress:
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
         self.console = make_console()
-        self._told = {name: s.state for name, s in folder.standings().items()}
+        self._told: dict[str, str] = {name: s.state for name, s in folder.standings().items()}
         self._looked = self._counted = time.monotonic()
-        self.console.print(f"{folder.path}: {self._line()}", markup=False, highlight=False)
+        self.say(f"{folder.path}: {self._line()}")
+
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def look(self) -> None:
         """Say what is new, every two seconds at most."""
         if time.monotonic() - self._looked < 2.0:
             return
         self._looked = time.monotonic()
-        for name, before in list(self._told.items()):
-            if before in ("finished", "set aside"):
+        for name in self.folder.plan:
+            if self._told.get(name) in ("finished", "set aside"):
                 continue
             standing = self.folder.standing(name)
             self._told[name] = standing.state
             if standing.state in ("finished", "set aside"):
                 error = f": {standing.history.error}" if standing.state == "set aside" else ""
-                self.console.print(f"{standing.state}: {name}{error}", markup=False, highlight=False, soft_wrap=True)
+                self.say(f"{standing.state}: {name}{error}")
         if self._looked - self._counted > 60:
             self._counted = self._looked
-            self.console.print(self._line(), markup=False, highlight=False)
+            self.say(self._line())
 
     def _line(self) -> str:
         from balrl.sweep.status import look_at
@@ -206,6 +218,8 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
     from balrl.report.runs import read_runs
     from balrl.sweep.status import look_at, status_table
 
+    if folder.spec.search is not None and ended:
+        return _conclude_search(folder)
     status = look_at(folder)
     finished = [n for n, p in folder.plan.items() if folder.is_finished(n) and not p.is_parent]
     if finished and not status.counts.keys() - {"finished", "set aside"}:
@@ -225,4 +239,27 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
         print(f"stopped and saved: {status.line()}; go on with: balrl sweep {folder.path}")
         return EXIT_INTERRUPTED
     print(f"done: {folder.path}")
+    return 0
+
+
+def _conclude_search(folder: SweepFolder) -> int:
+    """Show the trials, and write the winner."""
+    from rich.table import Table
+
+    from balrl.sweep.search import Search
+
+    search = Search(folder)
+    trials = search.trials()
+    table = Table("trial", "state", "mean", "seeds", *folder.spec.axes)
+    for trial in trials[:10]:
+        values = (str(trial.values.get(key, "")) for key in folder.spec.axes)
+        mean = f"{trial.mean:.1f}" if trial.scores else ""
+        table.add_row(str(trial.number), trial.state, mean, str(len(trial.scores)), *values)
+    make_console().print(table)
+    winner = search.write_winner()
+    if winner is None:
+        print(f"no trial of {len(trials)} was completed; see balrl sweep status {folder.path}")
+        return 1
+    fresh = max(folder.spec.seeds) + 1
+    print(f"wrote {winner}; judge it on seeds that did not choose it: balrl train --config {winner} seed={fresh}")
     return 0

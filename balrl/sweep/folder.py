@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from balrl.checkpoint import write_text
+from balrl.checkpoint import write_json, write_text
 from balrl.errors import UserError
 from balrl.foreign import fields, read_json
 from balrl.plain_yaml import dump_yaml, read_config_file
@@ -20,7 +20,7 @@ from balrl.sweep.attempts import Attempts, History
 from balrl.sweep.plan import Planned, make_plan
 from balrl.sweep.spec import SweepConfig
 
-FILE = "sweep.yaml"
+FILE, TRIALS = "sweep.yaml", "trials.json"
 VERSION = versions()["balrl"]
 State = Literal["finished", "running", "open", "waiting", "set aside"]
 
@@ -38,6 +38,13 @@ class Standing:
     state: State
     history: History = field(default_factory=History)
     holder: str = ""
+
+
+class TrialRuns(NamedTuple):
+    """What a search has run: values of settings, and seeds."""
+
+    values: dict[str, Any]
+    seeds: tuple[int, ...]
 
 
 class SweepFolder:
@@ -58,15 +65,22 @@ class SweepFolder:
         self.path, self.spec, self.root = path.resolve(), spec, root
         self.retry, self.imports = retry, tuple(imports)
         self.plan: dict[str, Planned] = {}
-        if spec.search is None:
-            self.add()
         self._finished: set[str] = set()
+        if spec.search is None:
+            self.plan = make_plan(spec, self.path / "runs", root, self.imports)
+        elif (self.path / TRIALS).exists():
+            for one in read_json(self.path / TRIALS, list):
+                self.plan |= self.planned(TrialRuns(one["values"], tuple(one["seeds"])))
 
-    def add(self, varied: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Planned]:
-        """Add runs for combinations of settings, by default the sweep's own, and return them."""
-        found = make_plan(self.spec, self.path / "runs", self.root, self.imports, varied)
-        self.plan |= found
-        return found
+    def planned(self, trial: TrialRuns) -> dict[str, Planned]:
+        """Return the runs of a search's trial."""
+        spec = self.spec.model_copy(update={"seeds": tuple(trial.seeds)})
+        return make_plan(spec, self.path / "runs", self.root, self.imports, [trial.values])
+
+    def set_trials(self, trials: Sequence[TrialRuns]) -> None:
+        """Let the runs of some trials be all that is to be done, here and for whoever opens the folder."""
+        self.plan = {name: run for trial in trials for name, run in self.planned(trial).items()}
+        write_json(self.path / TRIALS, [trial._asdict() for trial in trials])
 
     def run_dir(self, name: str) -> Path:
         """Return where a run is."""

@@ -48,6 +48,7 @@ class SearchConfig(Config):
     engine: Literal["optuna"] = Field("optuna", description="who proposes the values")
     trials: int = Field(20, ge=1, description="values that are tried, over all seeds, datasets and tasks each")
     metric: Literal["final", "best"] = Field("final", description="score of a run: its last or its best evaluation's")
+    batch: int = Field(4, ge=1, description="trials at a time; the sampler learns from those that are over")
     sampler: Literal["tpe", "gp", "cmaes", "random"] = Field("tpe", description="Optuna's")
     pruner: Literal["none", "median", "wilcoxon"] = Field(
         "none",

@@ -18,7 +18,10 @@ from balrl.cli.train import parse_settings
 from balrl.data.dataset import Dataset
 from balrl.errors import UserError
 from balrl.run.presets import load_config
+from balrl.watch.tracking import read_metrics
 from tests.cli.small import TINY
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
@@ -151,3 +154,21 @@ def test_a_faulty_task_has_an_exit_code_of_its_own(own_module: str, capsys: pyte
     ]
     assert main([*(word for word in OWN if not word.startswith("env_kwargs")), *task]) == 4
     assert "stopped at step 10, world 0, step 3 of its episode: reward is nan" in capsys.readouterr().err
+
+
+def test_a_wandb_agent_calls_it_with_arguments_that_it_reads(tmp_path: Path) -> None:
+    """The command of docs/examples/wandb_sweep.yaml, made of values by W&B's own functions as its agent does."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = yaml.safe_load((ROOT / "docs" / "examples" / "wandb_sweep.yaml").read_text())
+    values = {"agent.expectile": 0.83, "agent.balance.coefficient": 4.5, "seed": 2}
+    assert values.keys() == sweep["parameters"].keys()
+    made = create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})["args"]
+    command = [
+        part for word in create_sweep_command(sweep["command"]) for part in (made if word == "${args}" else [word])
+    ]
+    assert command[0] == sweep["program"] == "balrl"
+    assert main([*command[1:], *TINY, "--run-dir", str(tmp_path / "run")]) == 0
+    config = load_config(file=tmp_path / "run" / "config.yaml")
+    assert (config.agent.expectile, config.agent.balance.coefficient, config.seed) == (0.83, 4.5, 2)  # type: ignore
+    assert sweep["metric"]["name"] in read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
