@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from balrl.errors import UserError
 
@@ -275,6 +275,20 @@ class EnvironmentConfig(Config):
     step_timeout: float = Field(
         600.0, gt=0, description="seconds after which a vector step that has not returned stops the run"
     )
+    executor: Literal["local", "ray"] = Field(
+        "local", description="where the worlds live: in this process, or in Ray actors on any machine"
+    )
+    actors: int = Field(1, ge=1, description="Ray actors that share the worlds")
+    actor_cpus: float = Field(1.0, gt=0, description="cores of an actor; fractions share one")
+    address: str | None = Field(
+        None, description="of the Ray cluster, host:port or auto; default: one on this machine, for the run"
+    )
+
+    @model_validator(mode="after")
+    def _check_executor(self) -> EnvironmentConfig:
+        if self.executor == "local" and (self.actors, self.actor_cpus, self.address) != (1, 1.0, None):
+            raise ValueError("actors, actor_cpus and address are of executor: ray; set it, or leave them out")
+        return self
 
 
 class ReplayConfig(Config):

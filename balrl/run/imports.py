@@ -10,6 +10,13 @@ from typing import Any
 
 from balrl.errors import UserError, first_line
 
+_IMPORTED: dict[str, None] = {}
+
+
+def imported_modules() -> tuple[str, ...]:
+    """Return the modules that the user named, for processes that need them, too."""
+    return tuple(_IMPORTED)
+
 
 def import_modules(names: Iterable[str], option: str = "--import") -> None:
     """Import modules that the user named, in order; the current folder is importable then.
@@ -22,6 +29,7 @@ def import_modules(names: Iterable[str], option: str = "--import") -> None:
             sys.path.insert(0, os.getcwd())
         try:
             import_module(name)
+            _IMPORTED[name] = None
         except Exception as error:  # whatever it is, it is in the user's module
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"{option} {name}: it cannot be imported: {reason}") from error

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from balrl.config import AgentConfig, EnvironmentConfig
 from balrl.data import HDF5, LEROBOT, MINARI, NPZ, OGBENCH
 from balrl.errors import UserError, did_you_mean, first_line
 from balrl.run.given import GivenTask, check_named
-from balrl.run.imports import check_task_module
+from balrl.run.imports import check_task_module, imported_modules
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -53,6 +54,8 @@ def make_env(
     from balrl.envs.robotics import register_robotics
 
     config = config or EnvironmentConfig()
+    if config.executor == "ray":
+        return _make_remote(task, num_envs, kwargs, config)
     if not isinstance(task, str):
         return task.make(num_envs, config)
     check_named(task, "env")
@@ -77,6 +80,35 @@ def make_env(
     except Exception as error:  # whatever the task's own constructor objects to, it is what the user asked for
         reason = first_line(error)
         raise UserError(f"environment '{task}' cannot be made with {options}: {reason}") from error
+
+
+def _make_remote(
+    task: str | GivenTask, num_envs: int, kwargs: Mapping[str, Any] | None, config: EnvironmentConfig
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    from balrl.envs.remote import RemoteVectorEnv
+
+    if not isinstance(task, str) and task.num_envs is not None:
+        raise UserError(
+            "environment.executor=ray puts worlds into actors: hand over a callable that makes one world instead of a "
+            "vector"
+        )
+    here = config.model_copy(update={"executor": "local", "actors": 1, "actor_cpus": 1.0, "address": None})
+    make = partial(_make_there, task, kwargs=dict(kwargs or {}), config=here)
+    return RemoteVectorEnv(
+        make,
+        num_envs,
+        config.actors,
+        address=config.address,
+        cpus=config.actor_cpus,
+        modules=imported_modules(),
+    )
+
+
+def _make_there(
+    task: str | GivenTask, num_envs: int, kwargs: dict[str, Any], config: EnvironmentConfig
+) -> gym.vector.VectorEnv[Any, Any, Any]:
+    """Build worlds in an actor; ours on its CPU."""
+    return make_env(task, num_envs, "cpu", kwargs, config)
 
 
 def make_drawn_env(

@@ -1,0 +1,310 @@
+"""Worlds on other machines: a vector environment whose worlds live in Ray actors, one message each way per step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from balrl.envs.checked import MOST_IN_A_ROW
+from balrl.errors import EnvironmentFault, UserError, first_line
+from balrl.ray_cluster import connect, import_ray
+from balrl.rollout import ABORTED, SUCCESS_KEYS
+
+Array = NDArray[Any]
+Make = Callable[[int], gym.vector.VectorEnv[Any, Any, Any]]
+"""Returns so many worlds."""
+FLAGS = (*SUCCESS_KEYS, ABORTED)
+
+
+class Stepped(NamedTuple):
+    """What an actor answers to a step.
+
+    Attributes:
+        observations: after the step, of the new episode where one ended.
+        rewards, terminated, truncated: ``[worlds]``.
+        last: the true last observation of every world whose episode ended.
+        running, ended: flags that the worlds report, while an episode goes on and where it ended.
+    """
+
+    observations: Any
+    rewards: Array
+    terminated: Array
+    truncated: Array
+    last: dict[int, Any]
+    running: dict[str, Array]
+    ended: dict[str, Array]
+
+
+class Worlds:
+    """What lives in an actor: some worlds, spoken to in numpy.
+
+    Args:
+        make: returns worlds with SAME_STEP autoreset.
+        count: how many.
+        modules: to import first, such as one that registers the task.
+    """
+
+    def __init__(self, make: Make, count: int, modules: Sequence[str] = ()) -> None:
+        for name in modules:
+            __import__(name)
+        torch.set_num_threads(1)
+        self.env = make(count)
+        mode = AutoresetMode(self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        if mode != AutoresetMode.SAME_STEP:
+            raise UserError(f"worlds in actors need SAME_STEP autoreset, these have {mode.value}")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what can be known of the worlds from outside."""
+        worlds = getattr(self.env.unwrapped, "envs", None)
+        limit = getattr(self.env.unwrapped, "max_episode_steps", None)
+        if limit is None and worlds:
+            from balrl.envs.gymnasium_env import time_limit
+
+            limit = time_limit(worlds[0])
+        return {
+            "observation_space": self.env.single_observation_space,
+            "action_space": self.env.single_action_space,
+            "spec": self.env.spec,
+            "max_episode_steps": limit,
+            "reference_returns": getattr(self.env, "reference_returns", None),
+            "saves": hasattr(self.env, "state_dict"),
+        }
+
+    def reset(self, seed: int | None) -> Any:
+        """Begin new episodes, and return the first observations."""
+        return _numpy(self.env.reset(seed=seed)[0])
+
+    def step(self, actions: Array) -> Stepped:
+        """Take one step in every world."""
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        done = np.asarray(_numpy(terminated) | _numpy(truncated), bool)
+        dense = bool(
+            self.env.metadata.get("tensors")
+        )  # whose infos are of the step itself, also where an episode ended
+        final = _numpy(infos["final_obs"]) if "final_obs" in infos else None
+        at_end = infos if dense else infos.get("final_info", {})
+        return Stepped(
+            _numpy(observations),
+            _numpy(rewards),
+            _numpy(terminated),
+            _numpy(truncated),
+            {} if final is None else {world: _row(final, world) for world in np.flatnonzero(done).tolist()},
+            {key: np.asarray(_numpy(infos[key]), bool) for key in FLAGS if key in infos},
+            {key: np.asarray(_numpy(at_end[key]), bool) & done for key in FLAGS if key in at_end},
+        )
+
+    def state(self) -> dict[str, Array]:
+        """Return everything that the next step depends on."""
+        found: dict[str, Array] = _numpy(self.env.state_dict())  # type: ignore[attr-defined]
+        return found
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Put the worlds back into a state."""
+        tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+        self.env.load_state_dict(tensors)  # type: ignore[attr-defined]
+
+
+class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
+    """A vector environment whose worlds live in Ray actors; autoreset is SAME_STEP.
+
+    World i is seeded with `seed` + i, wherever it lives. An actor that dies with its machine is replaced: the episodes
+    of its worlds count as aborted, neither terminated nor truncated in any replay, and new ones begin. Where the worlds
+    can save their state, it has `state_dict` and `load_state_dict`, and a run goes on bit for bit with as many actors.
+
+    Args:
+        make: returns so many worlds; Ray carries it to the machines.
+        num_envs: worlds in all.
+        actors: that share them, each with as many as the others or one more.
+        address: of the cluster; None: one on this machine.
+        cpus: of an actor; fractions share a core.
+        modules: that actors import first.
+    """
+
+    open_envs: ClassVar[int] = 0
+    """How many of them use a cluster that this process has started."""
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        make: Make,
+        num_envs: int,
+        actors: int,
+        address: str | None = None,
+        cpus: float = 1.0,
+        modules: Sequence[str] = (),
+    ) -> None:
+        self._ray = import_ray("environment.executor=ray")
+        self._owns = connect(self._ray, address) or RemoteVectorEnv.open_envs > 0
+        RemoteVectorEnv.open_envs += self._owns
+        self.num_envs, self.restarts = num_envs, 0
+        bounds = np.linspace(0, num_envs, min(actors, num_envs) + 1).astype(int)
+        self._slices = [slice(int(a), int(b)) for a, b in pairwise(bounds)]
+        remote = self._ray.remote(num_cpus=cpus, max_restarts=0)(Worlds)
+        self._start = lambda part: remote.remote(make, part.stop - part.start, tuple(modules))
+        self._actors = [self._start(part) for part in self._slices]
+        self._seed, self._in_a_row = 0, 0
+        self._observations: list[Any] = [None] * len(self._slices)
+        known = self._get(self._actors[0].describe.remote())
+        self.single_observation_space, self.single_action_space = known["observation_space"], known["action_space"]
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.spec, self.max_episode_steps = known["spec"], known["max_episode_steps"]
+        self.reference_returns = known["reference_returns"]
+        if known["saves"]:
+            self.state_dict, self.load_state_dict = self._state_dict, self._load_state_dict
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin new episodes in every world."""
+        if seed is not None:
+            self._seed = seed
+        seeds = [None if seed is None else seed + part.start for part in self._slices]
+        asked = [actor.reset.remote(one) for actor, one in zip(self._actors, seeds, strict=True)]
+        for index, reference in enumerate(asked):
+            found = self._answer(index, reference)
+            self._observations[index] = self._replace(index) if found is None else found
+        return _joined(self._observations), {}
+
+    def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """Take one step in every world: one message to every actor, one back."""
+        asked = [actor.step.remote(actions[part]) for actor, part in zip(self._actors, self._slices, strict=True)]
+        answers = [self._answer(index, reference) for index, reference in enumerate(asked)]
+        if all(answer is not None for answer in answers):
+            self._in_a_row = 0
+        steps = [self._aborted(index) if answer is None else answer for index, answer in enumerate(answers)]
+        self._observations = [step.observations for step in steps]
+        return (
+            _joined(self._observations),
+            np.concatenate([step.rewards for step in steps]),
+            np.concatenate([step.terminated for step in steps]),
+            np.concatenate([step.truncated for step in steps]),
+            self._infos(steps),
+        )
+
+    def close(self, **_: Any) -> None:
+        """End the actors, and the cluster if this process has started it and nobody else here uses it."""
+        if not self._actors:
+            return
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors = []
+        RemoteVectorEnv.open_envs -= self._owns
+        if self._owns and RemoteVectorEnv.open_envs == 0:
+            self._ray.shutdown()
+
+    def _infos(self, steps: Sequence[Stepped]) -> dict[str, Any]:
+        """Return infos as Gymnasium's own vector environments give them."""
+        infos: dict[str, Any] = {}
+        if any(step.last for step in steps):
+            last = np.full(self.num_envs, None, dtype=object)
+            for part, step in zip(self._slices, steps, strict=True):
+                for world, observation in step.last.items():
+                    last[part.start + world] = observation
+            infos["final_obs"] = last
+        for place, flags in (("running", infos), ("ended", infos.setdefault("final_info", {}))):
+            for key in {key for step in steps for key in getattr(step, place)}:
+                parts = [getattr(step, place).get(key) for step in steps]
+                flags[key] = np.concatenate(
+                    [np.zeros(len(s.rewards), bool) if p is None else p for p, s in zip(parts, steps, strict=True)]
+                )
+        return infos
+
+    def _answer(self, index: int, reference: Any) -> Any:
+        """Return what an actor answers; None if it is gone."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayActorError:
+            return None
+        except self._ray.exceptions.RayTaskError as error:
+            raise _cause(error, f"actor {index}") from error
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayActorError as error:
+            if error.__cause__ is not None or "init" in str(error):
+                raise UserError(f"the worlds of an actor cannot be made: {_last_line(error)}") from error
+            raise UserError(f"an actor ended before it had worlds: {_last_line(error)}") from error
+        except self._ray.exceptions.RayTaskError as error:
+            raise _cause(error, "an actor") from error
+
+    def _aborted(self, index: int) -> Stepped:
+        """Return a step in which an actor was lost: every episode of its worlds ends there, as none of a task does."""
+        before, part = self._observations[index], self._slices[index]
+        count = part.stop - part.start
+        last = {world: _row(before, world) for world in range(count)}
+        no, yes = np.zeros(count, bool), np.ones(count, bool)
+        return Stepped(self._replace(index), np.zeros(count), no, yes, last, {}, {ABORTED: yes})
+
+    def _replace(self, index: int) -> Any:
+        """Start another actor in the place of one that is gone, and return its worlds' first observations."""
+        self.restarts += 1
+        self._in_a_row += 1
+        part = self._slices[index]
+        if self._in_a_row > MOST_IN_A_ROW:
+            raise EnvironmentFault(f"actors were lost {MOST_IN_A_ROW} times in a row, with no step between them")
+        warnings.warn(
+            f"the actor of worlds {part.start} to {part.stop - 1} was lost and is replaced; their episodes are aborted",
+            stacklevel=4,
+        )
+        self._actors[index] = self._start(part)
+        seed = int(np.random.SeedSequence([self._seed, part.start, self.restarts]).generate_state(1)[0]) >> 1
+        return self._get(self._actors[index].reset.remote(seed))
+
+    def _state_dict(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on, of every actor."""
+        states = [self._get(reference) for reference in [actor.state.remote() for actor in self._actors]]
+        return {
+            f"{index}.{key}": torch.from_numpy(np.array(value))
+            for index, state in enumerate(states)
+            for key, value in state.items()
+        }
+
+    def _load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        asked = []
+        for index, actor in enumerate(self._actors):
+            prefix = f"{index}."
+            own = {k.removeprefix(prefix): v.cpu().numpy() for k, v in state.items() if k.startswith(prefix)}
+            asked.append(actor.load.remote(own))
+        for reference in asked:
+            self._get(reference)
+
+
+def _numpy(value: Any) -> Any:
+    """Return tensors as arrays, also within a mapping; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: _numpy(part) for key, part in value.items()}
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return the worlds' observations one behind another."""
+    if isinstance(parts[0], Mapping):
+        return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)
+
+
+def _row(observations: Any, world: int) -> Any:
+    """Return one world's observation."""
+    if isinstance(observations, Mapping):
+        return {key: _row(part, world) for key, part in observations.items()}
+    return observations[world]
+
+
+def _cause(error: Any, who: str) -> Exception:
+    """Return what a world raised in an actor, as it would have been here."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, UserError) else EnvironmentFault(f"{who}: {_last_line(error)}")
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else first_line(error)
