@@ -226,14 +226,14 @@ def report() -> None:
     page = CELLS.parent.parent / "scale.md"
     alone_seconds = next((c["seconds"] for c in found if c.get("executor") == "alone"), None)
     lines = ["| executor | workers | runs | seconds | seconds a run and worker | efficiency |", "| --- " * 6 + "|"]
-    for c in (c for c in found if c["part"] == "executors"):
+    for c in sorted((c for c in found if c["part"] == "executors"), key=lambda c: (c["executor"], c["workers"])):
         each = c["seconds"] * c["workers"] / c["runs"]
         share = f"{alone_seconds / each:.0%}" if alone_seconds else ""
         lines.append(f"| {c['executor']} | {c['workers']} | {c['runs']} | {c['seconds']} | {each:.2f} | {share} |")
     write_between_marks(page, lines, "executors")
     worlds = [c for c in found if c["part"] == "worlds"]
     actors = sorted({c["actors"] for c in worlds})
-    lines = ["| a step takes | " + " | ".join(f"{a} actors" if a else "here" for a in actors) + " |"]
+    lines = ["| a step takes | " + " | ".join(f"{a} actor{'s' * (a > 1)}" if a else "here" for a in actors) + " |"]
     lines.append("| --- " * (len(actors) + 1) + "|")
     for milliseconds in sorted({c["milliseconds"] for c in worlds}):
         rates = {c["actors"]: c["rate"] for c in worlds if c["milliseconds"] == milliseconds}

@@ -201,6 +201,8 @@ def test_every_command_runs(
         words = [found for word in words for found in as_here(word)]
         if words[0] == "train" and "--resume" not in words:
             words = as_small(words)
+        if words[0] == "sweep" and "--out" in words:
+            words += small(words) if "--dry-run" in words else [*small(words), "--seeds", "0:2", "--jobs", "2"]
         if words[1:2] == ["collect"] and "--steps" in words:
             words[words.index("--steps") + 1] = "60"
         if words[1:2] == ["collect"] and words[0] == "reward":
