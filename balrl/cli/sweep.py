@@ -216,7 +216,7 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
     """Compare what is finished, and say how to go on."""
     from balrl.cli.runs import write_comparison
     from balrl.report.runs import read_runs
-    from balrl.sweep.status import look_at, status_table
+    from balrl.sweep.status import look_at
 
     if folder.spec.search is not None and ended:
         return _conclude_search(folder)
@@ -227,7 +227,6 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
         write_comparison(read_runs([folder.run_dir(name) for name in finished]), options.metric, [], targets)
     failed = {name: s for name, s in status.standings.items() if s.state == "set aside"}
     if failed:
-        make_console().print(status_table(folder, type(status)(failed, {}, None)))
         print(f"{len(failed)} runs were set aside; try them again with: balrl sweep {folder.path} --again")
         return 1
     if not ended or status.counts.get("finished") != len(folder.plan):

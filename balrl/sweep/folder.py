@@ -59,13 +59,24 @@ class SweepFolder:
         root: folder that its relative paths are looked up in.
         retry: failures in a row after which a run is set aside.
         imports: modules that every run imports first.
+        plan: the runs that matter here; by default, all that the sweep has.
     """
 
-    def __init__(self, path: Path, spec: SweepConfig, root: Path, retry: int = 3, imports: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: SweepConfig,
+        root: Path,
+        retry: int = 3,
+        imports: Sequence[str] = (),
+        plan: dict[str, Planned] | None = None,
+    ) -> None:
         self.path, self.spec, self.root = path.resolve(), spec, root
         self.retry, self.imports = retry, tuple(imports)
-        self.plan: dict[str, Planned] = {}
+        self.plan: dict[str, Planned] = plan or {}
         self._finished: set[str] = set()
+        if plan is not None:
+            return
         if spec.search is None:
             self.plan = make_plan(spec, self.path / "runs", root, self.imports)
         elif (self.path / TRIALS).exists():

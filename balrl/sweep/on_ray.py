@@ -9,7 +9,7 @@ from typing import Any
 from balrl.errors import UserError
 from balrl.ray_cluster import connect, import_ray
 from balrl.sweep.folder import SweepFolder
-from balrl.sweep.remote import Order, Report, carry_out
+from balrl.sweep.remote import Report, carry_out, order_of
 
 GRACE = 60.0
 """Seconds that runs have for saving before they are ended."""
@@ -66,8 +66,7 @@ class RayTasks:
                     at_it = any(set(pack) & set(others) for others in self._running.values())
                     held = any(standings[name].state in ("running", "waiting") for name in pack)
                     if names and not at_it and not held and len(self._running) < self._room():
-                        order = Order(str(self.folder.path), names, self.folder.retry, self.folder.imports)
-                        self._running[task.remote(order)] = names
+                        self._running[task.remote(order_of(self.folder, names))] = names
                 self._collect(0.5)
                 look()
             return False

@@ -12,7 +12,7 @@ from typing import Any
 
 from balrl.errors import UserError, first_line
 from balrl.sweep.folder import SweepFolder
-from balrl.sweep.remote import Order, Report, carry_out
+from balrl.sweep.remote import Order, Report, carry_out, order_of
 
 PAUSE = 5.0
 """Seconds between questions to Slurm's controller."""
@@ -132,7 +132,7 @@ class SlurmJobs:
         elif after:
             return  # they are submitted when nothing is pending any more
         self.executor.update_parameters(**options)
-        made = [Order(str(self.folder.path), tuple(p), self.folder.retry, self.folder.imports) for p in packs]
+        made = [order_of(self.folder, pack) for pack in packs]
         self._asked = -math.inf
         try:
             self._pending = [*self._pending, *self.executor.map_array(SlurmAttempt(), made)]

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from balrl.errors import UserError
 from balrl.run.imports import import_modules
-from balrl.sweep.folder import open_sweep
+from balrl.run.presets import TrainConfig
+from balrl.settings import validate
+from balrl.sweep.folder import SweepFolder, open_sweep
+from balrl.sweep.plan import Planned
 from balrl.sweep.work import attempt
 
 
 class Order(NamedTuple):
-    """What a machine is asked to do; plain, so that any version can read it.
+    """What a machine is asked to do: plain data, so that it needs not plan the whole sweep for one run.
 
     Attributes:
         folder: of the sweep, on storage that all machines share.
-        names: of the runs.
+        runs: configurations by name.
         retry: failures in a row that set a run aside.
         imports: modules to import first.
     """
 
     folder: str
-    names: tuple[str, ...]
+    runs: dict[str, dict[str, Any]]
     retry: int
     imports: tuple[str, ...] = ()
 
@@ -42,6 +46,12 @@ class Report(NamedTuple):
     error: str = ""
 
 
+def order_of(folder: SweepFolder, names: Iterable[str]) -> Order:
+    """Return the order to make attempts at some runs of a sweep."""
+    runs = {name: folder.plan[name].config.model_dump(mode="json") for name in names}
+    return Order(str(folder.path), runs, folder.retry, folder.imports)
+
+
 def carry_out(order: Order) -> Report:
     """Make an attempt at what is still open of an order, in this process; say what happens in the sweep's logs."""
     from rich.console import Console
@@ -51,8 +61,12 @@ def carry_out(order: Order) -> Report:
     host = socket.gethostname()
     try:
         import_modules(order.imports)
-        folder = open_sweep(Path(order.folder), retry=order.retry, imports=order.imports)
-        names = [name for name in order.names if folder.standing(name).state == "open"]
+        plan = {
+            name: Planned(name, validate(TrainConfig, config, f"run {name}"), None, {})
+            for name, config in order.runs.items()
+        }
+        folder = open_sweep(Path(order.folder), retry=order.retry, imports=order.imports, plan=plan)
+        names = [name for name, standing in folder.standings().items() if standing.state == "open"]
         if not names:
             return Report("skipped")
         with (folder.path / "logs" / f"{host}-{os.getpid()}.log").open("a", encoding="utf-8") as log:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from balrl.sweep.folder import FILE
-from balrl.sweep.remote import Order, Report, carry_out
+from balrl.sweep.remote import Report, carry_out, order_of
 from tests.sweep.small import small_sweep
 
 ALONE = {"seeds": [0], "presets": {"IQL": {"preset": "iql/point-maze"}}}
@@ -18,7 +18,7 @@ def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_order_is_carried_out_once(tmp_path: Path) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE)
-    order = Order(str(folder.path), tuple(folder.plan), 3)
+    order = order_of(folder, folder.plan)
     assert carry_out(order) == Report("finished")
     assert carry_out(order) == Report("skipped")
     [log] = (folder.path / "logs").iterdir()
@@ -30,7 +30,7 @@ def test_a_machine_that_cannot_do_it_says_so_in_one_line(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE)
-    order = Order(str(folder.path), tuple(folder.plan), 3)
+    order = order_of(folder, folder.plan)
     message = {
         "version": "was begun with balrl 9.0.1.0, this is balrl 0.1.0",
         "folder": "is no sweep",
