@@ -9,12 +9,11 @@ docs/results/balances/door.jsonl and not run again; --report-only makes the tabl
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
-from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
 
 from balrl.cli.main import main as balrl_command
 
@@ -34,16 +33,15 @@ def relabelled(data: Path, out: Path) -> Path:
     return target
 
 
-def run(method: str, seed: int, protocol: dict[str, Any], dataset: Path, out: Path) -> None:
-    """Train or go on, and keep what came out."""
+def run_of(method: str, seed: int, protocol: dict[str, Any], dataset: Path) -> Run:
+    """Return what a method runs."""
     settings = {**protocol["settings"], **protocol["methods"][method], "seed": seed, "dataset": str(dataset)}
-    preset = settings.pop("preset")
-    path = out / f"{method.replace(', ', '-')}-s{seed}"
-    train_or_resume(path, preset, {key: json.dumps(value) for key, value in settings.items()})
-    summary = finished_summary(path)
-    if summary is None:
-        print(f"not finished: {path}", flush=True)
-        return
+    return Run(settings.pop("preset"), settings)
+
+
+def keep(method: str, seed: int, path: Path) -> None:
+    """Keep what came out of a finished run."""
+    summary = summary_of(path)
     chosen = summary["selection"]
     record = {
         "method": method,
@@ -59,7 +57,6 @@ def run(method: str, seed: int, protocol: dict[str, Any], dataset: Path, out: Pa
     }
     with RESULTS.open("a") as file:
         file.write(json.dumps(record) + "\n")
-    print(method, seed, f"{record['seconds']:.0f} s", flush=True)
 
 
 def kept() -> list[dict[str, Any]]:
@@ -103,8 +100,9 @@ def main() -> None:
     left = [(m, s) for s in seeds for m in protocol["methods"] if (m, s) not in done]
     if left and not options.report_only:
         dataset = relabelled(options.data or Path(), options.out)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda job: run(*job, protocol, dataset, options.out), left))
+        labels = {f"{method}, seed {seed}": (method, seed) for method, seed in left}
+        runs = {label: run_of(*job, protocol, dataset) for label, job in labels.items()}
+        run_sweep(options.out / "sweep", runs, options.jobs, lambda label, path: keep(*labels[label], path))
     report()
 
 

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
 
 import balrl
 from balrl.evaluation import evaluate_policy
+from balrl.plain_yaml import parse_yaml
 from balrl.run.registry import make_env, reference_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "flows" / "runs.jsonl"
 PARTS = ("locomotion", "fork", "fork-good")
 FLOWS = ("fql", "qc-fql")
-WRITING = threading.Lock()
 
 
 class Job(NamedTuple):
@@ -41,39 +38,33 @@ class Job(NamedTuple):
     seed: int
 
 
-def settings_of(job: Job, protocol: Mapping[str, Any], folder: Path | None) -> dict[str, str]:
-    """Return what a job's preset is given."""
+def run_of(job: Job, protocol: Mapping[str, Any], folder: Path | None) -> Run:
+    """Return what a job runs."""
     part = protocol[job.part]
     found = {**protocol["settings"], **part["settings"], **part["data"][job.data]}
     found |= protocol["methods"][job.method].get(job.part, {}) | {"seed": job.seed}
+    found = {key: parse_yaml(value, key) if isinstance(value, str) else value for key, value in found.items()}
     if job.part == "locomotion":
         assert folder is not None
-        found["dataset"] = folder / found["dataset"]
+        found["dataset"] = str(folder / found["dataset"])
     if job.method == "bc":  # which has nothing to learn online
         found = {key: value for key, value in found.items() if not key.startswith("finetune")}
         found["pretrain.updates"] = part["settings"].get("pretrain.updates", 6000)
-    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in found.items()}
+    return Run(f"{job.method}/{part['preset']}", found)
 
 
-def run(job: Job, protocol: Mapping[str, Any], folder: Path | None, out: Path) -> dict[str, Any] | None:
-    """Train, and return what is kept; None if the run failed, whose log is left."""
-    path = out / "-".join(map(str, job))
-    settings = settings_of(job, protocol, folder)
-    begun = time.time()
-    if finished_summary(path) is None:
-        code = train_or_resume(path, f"{job.method}/{protocol[job.part]['preset']}", settings)
-        if code:
-            print(f"{path}: exit code {code}, see log.txt", flush=True)
-            return None
-    summary, evaluations = finished_summary(path), json.loads((path / "evaluations.json").read_text())
-    assert summary is not None
-    record: dict[str, Any] = {**job._asdict(), "commit": summary["git_commit"], "seconds": round(time.time() - begun)}
+def keep(job: Job, path: Path, protocol: Mapping[str, Any]) -> None:
+    """Keep what a finished run came to; of the run itself what it may be looked at for."""
+    summary, evaluations = summary_of(path), json.loads((path / "evaluations.json").read_text())
+    record: dict[str, Any] = {**job._asdict(), "commit": summary["git_commit"]}
+    record["seconds"] = round(sum(summary["wall_seconds"].values()))
     for phase, names in (("offline", ("pretrain",)), ("online", ("warmup", "finetune"))):
         record[phase] = [round(e["score"], 2) for e in evaluations if e["phase"] in names and e["updates"]]
     if job.method in FLOWS:
         record["sampled"] = sampled(path, protocol["sampled_episodes"])
-    shutil.rmtree(path)
-    return record
+    shutil.rmtree(path / "checkpoints")
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def sampled(path: Path, episodes: int) -> float:
@@ -130,14 +121,10 @@ def main() -> None:
         if part != "locomotion" or options.data is not None
     ]
     RESULTS.parent.mkdir(exist_ok=True)
-    with ThreadPoolExecutor(options.jobs) as workers:
-        missing = [] if options.report_only else sorted((j for j in jobs if j not in done), key=lambda j: j.seed)
-        for future in as_completed([workers.submit(run, job, protocol, options.data, options.out) for job in missing]):
-            record = future.result()
-            if record is not None:
-                with WRITING, RESULTS.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-                print(*(record[key] for key in Job._fields), flush=True)
+    missing = [] if options.report_only else sorted((j for j in jobs if j not in done), key=lambda j: j.seed)
+    labels = {" ".join(map(str, job)): job for job in missing}
+    runs = {label: run_of(job, protocol, options.data) for label, job in labels.items()}
+    run_sweep(options.out, runs, options.jobs, lambda label, path: keep(labels[label], path, protocol))
     report(protocol, read_kept())
 
 

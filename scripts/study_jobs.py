@@ -1,19 +1,22 @@
-"""What the studies share: options, running one job in a process of its own, its summary, cells and pages of results."""
+"""What the studies share: options, their runs as a sweep, cells and pages of results."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from balrl.evaluation import bootstrap_interval
+from balrl.settings import validate
+from balrl.sweep.folder import begin_sweep
+from balrl.sweep.local import LocalWorkers
+from balrl.sweep.plan import make_plan
+from balrl.sweep.spec import SweepConfig
 
 
 def parse_options(
@@ -31,13 +34,6 @@ def parse_options(
         parser.add_argument("--methods", nargs="+", choices=list(methods), help="only these; default: all")
     parser.add_argument("--report-only", action="store_true", help="make the tables and pictures of what is there")
     return parser.parse_args()
-
-
-def finished_summary(run_dir: Path) -> dict[str, Any] | None:
-    """Return the summary of a run; None if it is not finished."""
-    file = run_dir / "summary.json"
-    summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"finished": False}
-    return summary if summary["finished"] else None
 
 
 def cell(values: Sequence[float]) -> str:
@@ -59,13 +55,71 @@ def write_between_marks(page: Path, lines: Sequence[str], name: str = "measured"
     print(f"wrote {page.name}")
 
 
-def train_or_resume(path: Path, preset: str, settings: Mapping[str, str]) -> int:
-    """Train a preset with settings into `path`, or go on with what stands there; return the exit code."""
-    if (path / "config.yaml").exists():
-        arguments = ["--resume", str(path)]
-    else:
-        arguments = ["--preset", preset, "--run-dir", str(path), *(f"{key}={value}" for key, value in settings.items())]
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "log.txt").open("a") as log:
-        command = [sys.executable, "-m", "balrl", "train", *arguments]
-        return subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+class Run(NamedTuple):
+    """One run of a study.
+
+    Attributes:
+        preset: it begins from.
+        settings: over it, dotted.
+        source: label of the run whose policy it starts from.
+    """
+
+    preset: str
+    settings: Mapping[str, Any]
+    source: str | None = None
+
+
+def run_sweep(out: Path, runs: Mapping[str, Run], jobs: int, finished: Callable[[str, Path], None]) -> None:
+    """Make what is left of some runs as a sweep, and hand each over once, as soon as it is finished.
+
+    Args:
+        out: folder of the sweep; what was finished there before is handed over, too.
+        runs: by label.
+        jobs: side by side.
+        finished: called with the label and the run directory.
+    """
+    if not runs:
+        return
+    given = _as_sweep(runs)
+    folder = begin_sweep(out, validate(SweepConfig, given, "the study"), given)
+    labels: dict[str, list[str]] = {name: [planned.labels["preset"]] for name, planned in folder.plan.items()}
+    for label in runs.keys() - {first for [first] in labels.values()}:  # the same run as another of the study
+        alone = {key: run for key, run in runs.items() if key in (label, runs[label].source)}
+        own = validate(SweepConfig, _as_sweep(alone), "the study")
+        name = next(
+            n for n, p in make_plan(own, folder.path / "runs", folder.root).items() if p.labels["preset"] == label
+        )
+        labels[name].append(label)
+    handed: set[str] = set()
+
+    def look() -> None:
+        for name in folder.plan:
+            if name not in handed and folder.is_finished(name):
+                handed.add(name)
+                for label in labels[name]:
+                    finished(label, folder.run_dir(name))
+                    print(f"done: {label}", flush=True)
+
+    LocalWorkers(folder, jobs).run(look)
+    look()
+    for name, standing in folder.standings().items():
+        if standing.state != "finished":
+            print(f"{standing.state}: {folder.plan[name].labels['preset']}: {standing.history.error}", flush=True)
+
+
+def _as_sweep(runs: Mapping[str, Run]) -> dict[str, Any]:
+    sources = {run.source for run in runs.values() if run.source}
+    entries = {
+        label: {"preset": run.preset, **({"from": run.source} if run.source else {}), **run.settings}
+        for label, run in runs.items()
+    }
+    return {
+        "presets": {label: entry for label, entry in entries.items() if label not in sources},
+        "pretrain": {label: entry for label, entry in entries.items() if label in sources},
+    }
+
+
+def summary_of(run_dir: Path) -> dict[str, Any]:
+    """Return the summary of a finished run."""
+    summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+    return summary

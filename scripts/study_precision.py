@@ -9,15 +9,15 @@ docs/results/speed.md and the picture beside it are made from all that is kept.
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
 
 from balrl.evaluation import bootstrap_interval
+from balrl.plain_yaml import parse_yaml
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / "docs" / "results" / "speed"
@@ -27,18 +27,18 @@ LAST = 3
 """Evaluations that make a run's end."""
 
 
-def run(path: Path, settings: dict[str, Any], data: Path | None) -> dict[str, Any] | None:
-    """Train, or go on; return what is kept of a finished run."""
-    given = {key: value if isinstance(value, str) else json.dumps(value) for key, value in settings.items()}
+def run_of(settings: dict[str, Any], data: Path | None) -> Run:
+    """Return what a job runs."""
+    given = {key: parse_yaml(value, key) if isinstance(value, str) else value for key, value in settings.items()}
     given.pop("seeds", None)
-    preset = given.pop("preset")
     if "dataset" in given:
         given["dataset"] = str((data or Path()) / given["dataset"])
-    if finished_summary(path) is None:
-        train_or_resume(path, preset, given)
-    summary = finished_summary(path)
-    if summary is None:
-        return None
+    return Run(given.pop("preset"), given)
+
+
+def result_of(path: Path) -> dict[str, Any]:
+    """Return what is kept of a finished run."""
+    summary = summary_of(path)
     evaluations = json.loads((path / "evaluations.json").read_text())
     return {
         "seed": summary["seed"],
@@ -97,12 +97,13 @@ def main() -> None:
     jobs.sort(key=lambda job: int(job[2]["seed"]))  # what is stopped early has equal numbers of seeds
     if not options.report_only:
         kept: dict[str, Any] = {}
-        with ThreadPoolExecutor(options.jobs) as pool:
-            done = pool.map(lambda job: run(options.out / job[0], job[2], options.data), jobs)
-            for (name, task, _), result in zip(jobs, done, strict=True):
-                print(f"{'done' if result else 'not finished':>12}  {name}", flush=True)
-                if result:
-                    kept[name] = {"task": task, "size": size, **result}
+        tasks = {name: task for name, task, _ in jobs}
+
+        def keep(name: str, path: Path) -> None:
+            kept[name] = {"task": tasks[name], "size": size, **result_of(path)}
+
+        runs = {name: run_of(settings, options.data) for name, _, settings in jobs}
+        run_sweep(options.out, runs, options.jobs, keep)
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text("".join(json.dumps(r) + "\n" for r in kept.values()))
     report()

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results"
 KEPT = RESULTS / "reward_ensembles" / "preferences.jsonl"
 MARK = "preferences"
-LOCK = threading.Lock()
 
 
 class Job(NamedTuple):
@@ -87,34 +84,34 @@ def relabelled(job: Job, protocol: dict[str, Any], data: Path, out: Path) -> tup
     return target, json.loads(judged.read_text())
 
 
-def run(job: Job, protocol: dict[str, Any], data: Path, out: Path, full: bool) -> None:
-    """Run or resume one job and keep its result."""
-    if job.name in {line["job"] for line in kept()}:
-        return
-    source, found = data, {}
-    if job.pairs:
-        with LOCK:  # jobs of one ensemble stand side by side
-            source, found = relabelled(job, protocol, data, out)
+def run_of(job: Job, protocol: dict[str, Any], source: Path, full: bool) -> Run:
+    """Return what a job runs on its data."""
     settings = protocol["settings"] | (protocol["full_settings"] if full else {})
-    settings |= {"dataset": str(source), "seed": job.seed}
-    path = out / "runs" / job.name
-    code = train_or_resume(path, protocol["preset"], {key: json.dumps(value) for key, value in settings.items()})
-    summary = finished_summary(path)
-    if summary is not None:
-        line = {
-            "job": job.name,
-            **job._asdict(),
-            "score": summary["final"]["score"],
-            "return": summary["final"]["return_mean"],
-            "accuracy": found.get("ensemble_accuracy"),
-            "member_accuracy": found.get("accuracy"),
-            "seconds": sum(summary["wall_seconds"].values()),
-            "git_commit": summary["git_commit"],
-            "versions": summary["versions"],
-        }
-        with LOCK, KEPT.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
+    return Run(protocol["preset"], settings | {"dataset": str(source), "seed": job.seed})
+
+
+def keep(job: Job, found: dict[str, Any], path: Path) -> None:
+    """Keep the result of a finished run.
+
+    Args:
+        job: that it was.
+        found: of the reward model that its data was labelled by.
+        path: of the run.
+    """
+    summary = summary_of(path)
+    line = {
+        "job": job.name,
+        **job._asdict(),
+        "score": summary["final"]["score"],
+        "return": summary["final"]["return_mean"],
+        "accuracy": found.get("ensemble_accuracy"),
+        "member_accuracy": found.get("accuracy"),
+        "seconds": sum(summary["wall_seconds"].values()),
+        "git_commit": summary["git_commit"],
+        "versions": summary["versions"],
+    }
+    with KEPT.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def kept() -> list[dict[str, Any]]:
@@ -152,9 +149,16 @@ def main() -> None:
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     if options.data is not None and not options.report_only:
         data = options.data / protocol["dataset"]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            for job in plan(protocol, options.full):
-                pool.submit(run, job, protocol, data, options.out, options.full)
+        done = {line["job"] for line in kept()}
+        left = {job.name: job for job in plan(protocol, options.full) if job.name not in done}
+        sources = {
+            name: relabelled(job, protocol, data, options.out) if job.pairs else (data, {})
+            for name, job in left.items()
+        }
+        runs = {name: run_of(job, protocol, sources[name][0], options.full) for name, job in left.items()}
+        run_sweep(
+            options.out / "sweep", runs, options.jobs, lambda name, path: keep(left[name], sources[name][1], path)
+        )
     report(protocol)
 
 

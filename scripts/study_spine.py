@@ -10,13 +10,11 @@ at once, the tables in docs/results/spine.md and the pictures beside it are made
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_jobs import parse_options, train_or_resume
+from study_jobs import Run, parse_options, run_sweep
 from study_spine_report import keep, report
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +29,7 @@ class Job(NamedTuple):
     method: str
     seed: int
     preset: str
-    settings: dict[str, str]
+    settings: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -53,19 +51,8 @@ def plan(protocol: dict[str, Any], data: Path | None, full: bool) -> list[Job]:
                     preset = settings.pop("preset")
                     if env is not None:
                         settings |= {"env": env, "dataset": str((data or Path()) / f"{dataset}.hdf5")}
-                    text = {key: json.dumps(value) for key, value in settings.items()}
-                    jobs.append(Job(part, dataset, method, seed, preset, text))
+                    jobs.append(Job(part, dataset, method, seed, preset, settings))
     return jobs
-
-
-def run(job: Job, out: Path) -> None:
-    """Run or resume one job in a process of its own, and keep its result."""
-    path = out / job.name
-    if (RESULTS / f"{job.name}.json").exists() or keep(path, RESULTS / f"{job.name}.json"):
-        return
-    code = train_or_resume(path, job.preset, job.settings)
-    keep(path, RESULTS / f"{job.name}.json")
-    print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
 
 
 def main() -> None:
@@ -75,8 +62,9 @@ def main() -> None:
     jobs = plan(protocol, options.data, options.full)
     if not options.report_only:
         chosen = [j for j in jobs if j.part in options.parts and (j.part != "locomotion" or options.data is not None)]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda job: run(job, options.out), chosen))
+        left = [job for job in chosen if not (RESULTS / f"{job.name}.json").exists()]
+        runs = {job.name: Run(job.preset, job.settings) for job in left}
+        run_sweep(options.out, runs, options.jobs, lambda name, path: keep(path, RESULTS / f"{name}.json"))
     report(jobs, RESULTS)
 
 

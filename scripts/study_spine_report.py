@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from study_jobs import cell, finished_summary, write_between_marks
+from study_jobs import cell, summary_of, write_between_marks
 
 from balrl.data.dataset import Array
 from balrl.envs import PointMazeVectorEnv
@@ -24,11 +24,9 @@ Result = dict[str, Any]
 Runs = dict[tuple[str, str, str], list[Result]]
 
 
-def keep(run_dir: Path, target: Path) -> bool:
-    """Write what a finished run came to into one JSON file; return whether the run is finished."""
-    summary = finished_summary(run_dir)
-    if summary is None:
-        return False
+def keep(run_dir: Path, target: Path) -> None:
+    """Write what a finished run came to into one JSON file."""
+    summary = summary_of(run_dir)
     summary["dataset"] = Path(str(summary["dataset"])).name  # where the file lay is nobody's business
     evaluations = json.loads((run_dir / "evaluations.json").read_text())
     for record in evaluations:
@@ -38,7 +36,6 @@ def keep(run_dir: Path, target: Path) -> bool:
         result["balance"] = balance_by_half(run_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result) + "\n")
-    return True
 
 
 def balance_by_half(run_dir: Path) -> dict[str, float]:

@@ -11,18 +11,15 @@ with --report-only at once, the tables in docs/results/switch.md and the picture
 from __future__ import annotations
 
 import json
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_jobs import parse_options, train_or_resume
+from study_jobs import Run, parse_options, run_sweep
 from study_switch_report import read_results, report, result_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "switch"
-LOCK = threading.Lock()
 PARTS = ("maze", "maze-medium", "hopper", "maze-strategies", "hopper-strategies")
 
 
@@ -88,22 +85,12 @@ def ablation_methods(ablation: dict[str, Any] | None) -> dict[str, dict[str, Any
     return methods
 
 
-def run(job: Job, out: Path, before: Future[None] | None) -> None:
-    """Run or resume one job, after the one that it starts from, and keep its result."""
-    if before is not None:
-        before.result()
-    path, kept = out / job.name, RESULTS / f"{job.part}.jsonl"
-    if job.name in read_results(kept):
-        return
-    settings = dict(job.settings)
-    if job.source is not None:
-        settings["init.checkpoint"] = str(next((out / job.source / "checkpoints").glob("*-end-pretrain")))
-    code = train_or_resume(path, job.preset, {key: json.dumps(value) for key, value in settings.items()})
-    result = result_of(path, job.method, job.group)
-    if result is not None:
-        with LOCK, kept.open("a") as file:
-            file.write(json.dumps({"job": job.name, **result}) + "\n")
-    print(f"{'done' if code == 0 else f'exit code {code}':>12}  {path}", flush=True)
+def keep(job: Job, path: Path) -> None:
+    """Keep the result of a finished run."""
+    kept = RESULTS / f"{job.part}.jsonl"
+    if job.name not in read_results(kept):
+        with kept.open("a") as file:
+            file.write(json.dumps({"job": job.name, **result_of(path, job.method, job.group)}) + "\n")
 
 
 def main() -> None:
@@ -114,13 +101,11 @@ def main() -> None:
     if not options.report_only:
         parts = [p for p in options.parts if not p.startswith("hopper") or options.data is not None]
         jobs = [job for part in parts for job in plan(part, protocol[part], options.data, options.full)]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            futures: dict[str, Future[None]] = {}
-            for job in jobs:  # in order: what a job waits for was submitted before it
-                before = futures.get(job.source) if job.source else None
-                futures[job.name] = pool.submit(run, job, options.out, before)
-        for future in futures.values():
-            future.result()
+        kept = {name for part in parts for name in read_results(RESULTS / f"{part}.jsonl")}
+        left = {job.name: job for job in jobs if job.name not in kept}
+        left = {job.name: job for job in jobs if job.name in left or job.name in {j.source for j in left.values()}}
+        runs = {name: Run(job.preset, job.settings, job.source) for name, job in left.items()}
+        run_sweep(options.out, runs, options.jobs, lambda name, path: keep(left[name], path))
     report(protocol, RESULTS)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study_jobs import cell, finished_summary, write_between_marks
+from study_jobs import cell, summary_of, write_between_marks
 
 from balrl.report.curves import COLORS
 from balrl.report.switch import switch_report
@@ -23,11 +23,9 @@ def read_results(path: Path) -> dict[str, Result]:
     return {result["job"]: result for result in map(json.loads, lines)}
 
 
-def result_of(run_dir: Path, method: str, group: str) -> Result | None:
-    """Return what a finished run came to, small enough to keep; None if it is not finished."""
-    summary = finished_summary(run_dir)
-    if summary is None:
-        return None
+def result_of(run_dir: Path, method: str, group: str) -> Result:
+    """Return what a finished run came to, small enough to keep."""
+    summary = summary_of(run_dir)
     evaluations = json.loads((run_dir / "evaluations.json").read_text())
     measured = [r for r in read_metrics(run_dir / "metrics.jsonl") if "switch/saturation" in r]
     names = [key for key in dict.fromkeys(k for r in measured for k in r) if key.startswith("switch/")]

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 import platform
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from study_jobs import cell, finished_summary, parse_options, train_or_resume, write_between_marks
+from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
 
 import balrl
 
@@ -27,20 +26,17 @@ PAGE = HERE.parent / "docs" / "results" / "envs.md"
 ENGINES = {"worlds": "balrl/HalfCheetah-v5", "gymnasium": "HalfCheetah-v5"}
 
 
-def run(path: Path, settings: dict[str, Any], seed: int, data: Path | None) -> bool:
-    """Train, or go on; return whether it is finished."""
-    given = {key: json.dumps(value) for key, value in settings.items() if key not in ("preset", "seeds")}
-    given["seed"] = str(seed)
+def run_of(settings: dict[str, Any], seed: int, data: Path | None) -> Run:
+    """Return what a method runs."""
+    given = {key: value for key, value in settings.items() if key not in ("preset", "seeds")} | {"seed": seed}
     if settings["preset"].startswith("wsrl"):
         given["dataset"] = str((data or Path()) / "halfcheetah-mixed-v5.hdf5")
-    code = 0 if finished_summary(path) else train_or_resume(path, settings["preset"], given)
-    print(f"{'done' if code == 0 else f'exit {code}':>12}  {path}", flush=True)
-    return code == 0
+    return Run(settings["preset"], given)
 
 
 def results_of(path: Path, method: str, seed: int, size: str, episodes: int) -> dict[str, Any]:
     """Evaluate the policies at the end of each phase in both simulators."""
-    summary = finished_summary(path) or {}
+    summary = summary_of(path)
     ends = {p.name.rsplit("-", 1)[1]: p for p in sorted((path / "checkpoints").glob("*-end-*"))}
     scores = {}
     for phase, checkpoint in ends.items():
@@ -88,21 +84,23 @@ def main() -> None:
     size = "full" if options.full else "small"
     part = protocol[size]
     jobs = [
-        (method, seed, options.out / f"{size}-{method.split()[0].lower()}-s{seed}", part["settings"] | settings)
+        (method, seed, part["settings"] | settings)
         for method, settings in part["runs"].items()
         for seed in settings.get("seeds", part["seeds"])
         if method.split()[0] in options.parts and not options.report_only
     ]
     jobs.sort(key=lambda job: job[1])  # what is stopped early has equal numbers of seeds
-    with ThreadPoolExecutor(options.jobs) as pool:
-        finished = list(pool.map(lambda job: run(job[2], job[3], job[1], options.data), jobs))
+    labels = {f"{method}, seed {seed}": (method, seed) for method, seed, _ in jobs}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    for (method, seed, path, _), done in zip(jobs, finished, strict=True):
-        kept = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-        names = [(r["method"], r["seed"], r["size"]) for r in map(json.loads, kept)]
-        if done and (method, seed, size) not in names:
-            line = json.dumps(results_of(path, method, seed, size, protocol["episodes"]))
-            RESULTS.write_text("\n".join([*kept, line]) + "\n")
+
+    def keep(label: str, path: Path) -> None:
+        kept = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+        if (*labels[label], size) not in [(r["method"], r["seed"], r["size"]) for r in kept]:
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(results_of(path, *labels[label], size, protocol["episodes"])) + "\n")
+
+    runs = {f"{method}, seed {seed}": run_of(settings, seed, options.data) for method, seed, settings in jobs}
+    run_sweep(options.out, runs, options.jobs, keep)
     report()
 
 

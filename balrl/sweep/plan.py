@@ -106,7 +106,7 @@ class _Planner:
         parent: str | None,
         is_parent: bool = False,
     ) -> Planned:
-        given = {**settings, "seed": where["seed"]}
+        given = {"seed": where["seed"], **settings}  # an entry may have its own
         file = self._found(entry["config"]) if "config" in entry else None
         preset = None if file is not None else str(entry.get("preset", label))
         words = [str(word) for key, word in where.items() if word != "" and key != "seed"]
@@ -120,7 +120,7 @@ class _Planner:
         if config.dataset is not None:
             config = config.model_copy(update={"dataset": self._found(config.dataset)})
         labels = {"preset": label, **{key: where[key] for key in ("dataset", "env") if where[key]}, **values}
-        return Planned(name, config, parent, {**labels, "seed": where["seed"]}, is_parent)
+        return Planned(name, config, parent, {**labels, "seed": config.seed}, is_parent)
 
     def _found(self, path: Any) -> str:
         """Return a path from the sweep's file as one that any process finds; names of built-in data stay."""
