@@ -284,10 +284,17 @@ class EnvironmentConfig(Config):
         None, description="of the Ray cluster, host:port or auto; default: one on this machine, for the run"
     )
 
+    stale: int = Field(
+        0,
+        ge=0,
+        description="vector steps by which the policy that acts may be older than the learner's: actors run ahead by "
+        "themselves; 0: a step waits for the newest policy and for the slowest actor",
+    )
+
     @model_validator(mode="after")
     def _check_executor(self) -> EnvironmentConfig:
-        if self.executor == "local" and (self.actors, self.actor_cpus, self.address) != (1, 1.0, None):
-            raise ValueError("actors, actor_cpus and address are of executor: ray; set it, or leave them out")
+        if self.executor == "local" and (self.actors, self.actor_cpus, self.address, self.stale) != (1, 1.0, None, 0):
+            raise ValueError("actors, actor_cpus, address and stale are of executor: ray; set it, or leave them out")
         return self
 
 

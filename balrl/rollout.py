@@ -69,6 +69,8 @@ class Collector:
 
     waiting_since: ClassVar[dict[int, float]] = {}
     """When each call of an environment in this process began that has not returned, on the monotonic clock."""
+    keeps_step: ClassVar[bool] = True
+    """Whether the worlds stand where the collector does, so that their state is worth saving."""
 
     def __init__(
         self,
@@ -115,11 +117,8 @@ class Collector:
         self.success = self.success & ~fresh
 
         observations = self.observations
-        actions, queue = play(policy, observations, Queue(self._chunks, self._position), self.spaces.action_dim)
-        taken = self._for_environment(actions.clamp(-1, 1))
-        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = self._ask(
-            "step", lambda: self.env.step(taken)
-        )
+        actions, queue, raw = self._advance(policy)
+        raw_observations, raw_rewards, raw_terminated, raw_truncated, infos = raw
         receive = self._receive_tensors if self._takes_tensors else self._receive
         try:
             following, rewards, terminated, truncated = receive(
@@ -161,6 +160,13 @@ class Collector:
             [ended, torch.where(ended, self.returns, 0.0), self.lengths * ended, self.success & ended]
         ).sum(-1)
         return Step(batch, valid, done, self.returns, self.lengths, *success)
+
+    def _advance(self, policy: Policy) -> tuple[Tensor, Queue, Any]:
+        """Return the actions ``[N, action_dim]`` of a step, what is left to be played, and the environment's answer."""
+        queue = Queue(self._chunks, self._position)
+        actions, queue = play(policy, self.observations, queue, self.spaces.action_dim)
+        taken = self._for_environment(actions.clamp(-1, 1))
+        return actions, queue, self._ask("step", lambda: self.env.step(taken))
 
     def pop_ended(self) -> dict[str, float]:
         """Return mean return, length and, where it is reported, success of the episodes that ended since the last call.

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from balrl.envs.checked import MOST_IN_A_ROW
 from balrl.errors import EnvironmentFault, UserError, first_line
+from balrl.frozen_policy import FrozenPolicy
+from balrl.random_stream import RandomStream
 from balrl.ray_cluster import connect, import_ray
 from balrl.rollout import ABORTED, SUCCESS_KEYS
+from balrl.spaces import SpaceAdapter
 
 Array = NDArray[Any]
 Make = Callable[[int], gym.vector.VectorEnv[Any, Any, Any]]
@@ -44,6 +47,35 @@ class Stepped(NamedTuple):
     ended: dict[str, Array]
 
 
+class Explorer(NamedTuple):
+    """What acts in an actor that runs ahead: a frozen policy, and the noise that its agent explores with."""
+
+    policy: FrozenPolicy
+    noise: float
+
+    def act(self, observations: Tensor, stream: RandomStream) -> Tensor:
+        """Return actions ``[B, action_dim]`` as `Agent.explore` does."""
+        actions = self.policy.act(observations, deterministic=False, stream=stream)
+        if not self.noise:
+            return actions
+        return (actions + self.noise * stream.normal(*actions.shape, dtype=actions.dtype)).clamp(-1, 1)
+
+
+class Tag(NamedTuple):
+    """Which chunk it is: the actor's number, the chunk's among its own, and the vector step that its policy is of."""
+
+    worker: int
+    sequence: int
+    version: int
+
+
+class Chunk(NamedTuple):
+    """Steps that an actor took by itself: actions ``[worlds, action_dim]`` and what came of them."""
+
+    tag: Tag
+    steps: list[tuple[Array, Stepped]]
+
+
 class Worlds:
     """What lives in an actor: some worlds, spoken to in numpy.
 
@@ -58,6 +90,9 @@ class Worlds:
             __import__(name)
         torch.set_num_threads(1)
         self.env = make(count)
+        self.spaces = SpaceAdapter(self.env.single_observation_space, self.env.single_action_space)
+        self.stream = RandomStream(0)
+        self.observations: Any = None
         mode = AutoresetMode(self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         if mode != AutoresetMode.SAME_STEP:
             raise UserError(f"worlds in actors need SAME_STEP autoreset, these have {mode.value}")
@@ -81,7 +116,9 @@ class Worlds:
 
     def reset(self, seed: int | None) -> Any:
         """Begin new episodes, and return the first observations."""
-        return _numpy(self.env.reset(seed=seed)[0])
+        self.observations = _numpy(self.env.reset(seed=seed)[0])
+        self.stream.reseed(0 if seed is None else seed)
+        return self.observations
 
     def step(self, actions: Array) -> Stepped:
         """Take one step in every world."""
@@ -92,8 +129,9 @@ class Worlds:
         )  # whose infos are of the step itself, also where an episode ended
         final = _numpy(infos["final_obs"]) if "final_obs" in infos else None
         at_end = infos if dense else infos.get("final_info", {})
+        self.observations = _numpy(observations)
         return Stepped(
-            _numpy(observations),
+            self.observations,
             _numpy(rewards),
             _numpy(terminated),
             _numpy(truncated),
@@ -101,6 +139,27 @@ class Worlds:
             {key: np.asarray(_numpy(infos[key]), bool) for key in FLAGS if key in infos},
             {key: np.asarray(_numpy(at_end[key]), bool) & done for key in FLAGS if key in at_end},
         )
+
+    @torch.no_grad()
+    def collect(self, policy: Explorer | None, steps: int, tag: Tag) -> Chunk:
+        """Take steps with a policy; uniform actions without one.
+
+        Args:
+            policy: as it was at ``tag.version``.
+            steps: how many.
+            tag: handed back.
+        """
+        taken = []
+        for _ in range(steps):
+            seen = self.spaces.observations_to(self.observations, torch.device("cpu"))
+            if policy is None:
+                actions = 2 * self.stream.uniform(len(seen), self.spaces.action_dim) - 1
+            else:
+                actions = policy.act(seen, self.stream)
+            sent = self.spaces.to_environment(actions.clamp(-1, 1))
+            sent = sent if self.env.metadata.get("tensors") else sent.numpy().astype(self.spaces.action_space.dtype)
+            taken.append((actions.numpy(), self.step(sent)))
+        return Chunk(tag, taken)
 
     def state(self) -> dict[str, Array]:
         """Return everything that the next step depends on."""
@@ -179,7 +238,10 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         answers = [self._answer(index, reference) for index, reference in enumerate(asked)]
         if all(answer is not None for answer in answers):
             self._in_a_row = 0
-        steps = [self._aborted(index) if answer is None else answer for index, answer in enumerate(answers)]
+        return self.merged([self.lost(index) if answer is None else answer for index, answer in enumerate(answers)])
+
+    def merged(self, steps: Sequence[Stepped]) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """Return the actors' steps as one vector step."""
         self._observations = [step.observations for step in steps]
         return (
             _joined(self._observations),
@@ -236,7 +298,27 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         except self._ray.exceptions.RayTaskError as error:
             raise _cause(error, "an actor") from error
 
-    def _aborted(self, index: int) -> Stepped:
+    def collect(self, index: int, policy: Any, steps: int, tag: Tag) -> Any:
+        """Let an actor run ahead, and return its chunk's reference; `policy` is one, a reference to one, or None."""
+        return self._actors[index].collect.remote(policy, steps, tag)
+
+    def chunk(self, index: int, reference: Any) -> Chunk | None:
+        """Wait for an actor's chunk; None if the actor is gone."""
+        found: Chunk | None = self._answer(index, reference)
+        if found is not None:
+            self._in_a_row = 0
+        return found
+
+    def put(self, policy: Explorer | None) -> Any:
+        """Return a reference under which every actor finds a policy, carried to each machine once."""
+        return None if policy is None else self._ray.put(policy)
+
+    @property
+    def parts(self) -> list[slice]:
+        """Which worlds every actor has."""
+        return self._slices
+
+    def lost(self, index: int) -> Stepped:
         """Return a step in which an actor was lost: every episode of its worlds ends there, as none of a task does."""
         before, part = self._observations[index], self._slices[index]
         count = part.stop - part.start

@@ -29,6 +29,8 @@ from check_slurm import start_slurm
 from study_jobs import write_between_marks
 
 import balrl
+from balrl.agents import SAC, SACConfig
+from balrl.envs.ahead import AheadCollector
 from balrl.envs.gymnasium_env import side_by_side
 from balrl.envs.remote import RemoteVectorEnv
 from balrl.rollout import Collector
@@ -41,7 +43,7 @@ from balrl.sweep.spec import SweepConfig
 
 HERE = Path(__file__).resolve().parent
 CELLS = HERE.parent / "docs" / "results" / "scale" / "cells.jsonl"
-PARTS = ("executors", "worlds", "recovery", "folder")
+PARTS = ("executors", "worlds", "ahead", "recovery", "folder")
 
 
 def main() -> None:
@@ -57,6 +59,8 @@ def main() -> None:
             measure_executors(protocol, folder, protocol["full_runs" if options.full else "runs"])
         if "worlds" in options.parts:
             measure_worlds(protocol["worlds"])
+        if "ahead" in options.parts:
+            measure_ahead(protocol["ahead"])
         if "recovery" in options.parts:
             measure_recovery(protocol, folder)
         if "folder" in options.parts:
@@ -161,6 +165,32 @@ def measure_worlds(c: dict[str, Any]) -> None:
             keep({"part": "worlds", "milliseconds": milliseconds, "actors": actors}, lambda a=actors, m=measured: m(a))
 
 
+def measure_ahead(c: dict[str, Any]) -> None:
+    """Vector steps a second beside a learner that sleeps, with the newest policy and with older ones."""
+
+    def make(count: int) -> Any:
+        return side_by_side([Sleeping(c["milliseconds"] / 1_000) for _ in range(count)], 1_000)
+
+    def measured(stale: int) -> dict[str, float]:
+        env = RemoteVectorEnv(make, c["count"], c["actors"], cpus=0.25)
+        agent = SAC(Sleeping.observation_space, Sleeping.action_space, SACConfig())
+        collector = AheadCollector(env, "cpu", 0, stale) if stale else Collector(env, "cpu", seed=0)
+        collector.step(agent.explore)
+        collector.pop_ended()
+        steps, begun = 0, time.perf_counter()
+        while time.perf_counter() - begun < c["seconds"]:
+            collector.step(agent.explore)
+            time.sleep(c["learning"] / 1_000)
+            steps += 1
+        rate = steps / (time.perf_counter() - begun)
+        age = getattr(collector, "_ages", 0.0) / max(1, getattr(collector, "_counted", 1))
+        env.close()
+        return {"rate": round(rate, 1), "age": round(age, 2)}
+
+    for stale in c["stale"]:
+        keep({"part": "ahead", "stale": stale}, lambda s=stale: measured(s))
+
+
 def measure_recovery(protocol: dict[str, Any], folder: Path) -> None:
     """Seconds from the kill of a local worker until its run's metrics go on."""
     long = {"pretrain.updates": 1_000_000, "pretrain.eval_every": 1_000_000, "checkpoint.every": 200}
@@ -247,6 +277,9 @@ def report() -> None:
         )
         lines.append(f"| {count:,} | {none['planned']} s | {none['seconds']} s | {all_done['seconds']} s |")
     write_between_marks(page, lines, "folder")
+    lines = ["| stale | vector steps a second | mean age of the policy, steps |", "| --- | --- | --- |"]
+    lines += [f"| {c['stale']} | {c['rate']} | {c['age']} |" for c in found if c["part"] == "ahead"]
+    write_between_marks(page, lines, "ahead")
     seconds = [c["seconds"] for c in found if c["part"] == "recovery"]
     write_between_marks(page, [f"{', '.join(f'{s:.1f}' for s in seconds)} s."], "recovery")
 

@@ -115,9 +115,36 @@ def check_chunks(config: TrainConfig, agent: Agent) -> None:
 def _make_collector(
     config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], agent: Agent, notice: Callable[[str], None]
 ) -> Collector:
+    if config.environment.stale:
+        return _make_ahead(config, env, agent, notice)
     if config.compile == "off" or agent.device.type != "cuda":
         return Collector(env, agent.device, config.seed)
     return GraphCollector(env, agent.device, config.seed, notice)
+
+
+def _make_ahead(
+    config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], agent: Agent, notice: Callable[[str], None]
+) -> Collector:
+    """Return what lets actors run ahead; refuse what needs the newest policy, or another one than the agent's own."""
+    from balrl.envs.ahead import AheadCollector
+    from balrl.envs.remote import RemoteVectorEnv
+
+    assert isinstance(env, RemoteVectorEnv)
+    for setting, found, expected in (
+        ("agent.chunk_size", config.agent.chunk_size, 1),
+        ("warmup.select", config.warmup.select, "none"),
+        ("finetune.strategy", config.finetune.strategy, "warm-start"),
+        ("finetune.serve", config.finetune.serve, "newest"),
+    ):
+        if found != expected:
+            raise UserError(f"environment.stale={config.environment.stale} needs {setting}={expected}, found {found}")
+    if agent.on_policy:
+        raise UserError(
+            f"environment.stale: agent {config.agent.name} learns from its present policy's own steps; leave it at 0"
+        )
+    agent.freeze()  # or it is refused
+    notice("actors run ahead (environment.stale): the run is not repeatable, and a resumed one begins new episodes")
+    return AheadCollector(env, agent.device, config.seed, config.environment.stale)
 
 
 def _action_limit(config: TrainConfig) -> float:

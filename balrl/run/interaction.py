@@ -110,7 +110,7 @@ class Interaction:
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Return groups of tensors: the replay, held back and running episodes, and the environment's own state."""
-        environment = getattr(self.collector.env, "state_dict", None)
+        environment = getattr(self.collector.env, "state_dict", None) if self.collector.keeps_step else None
         return {
             "replay": {**self.replay.state_dict(), "stored": torch.tensor(self.stored)},
             "rollouts": self.rollouts.state_dict() if self.rollouts is not None else {},

@@ -92,7 +92,7 @@ def _make_remote(
             "environment.executor=ray puts worlds into actors: hand over a callable that makes one world instead of a "
             "vector"
         )
-    here = config.model_copy(update={"executor": "local", "actors": 1, "actor_cpus": 1.0, "address": None})
+    here = config.model_copy(update={"executor": "local", "actors": 1, "actor_cpus": 1.0, "address": None, "stale": 0})
     make = partial(_make_there, task, kwargs=dict(kwargs or {}), config=here)
     return RemoteVectorEnv(
         make,

@@ -82,6 +82,7 @@ def test_steps_are_those_of_worlds_in_this_process(task: str) -> None:
     remote.close()
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_and_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
     config = hopper_config(num_envs="3", **{"environment.executor": "ray", "environment.actors": "2"})

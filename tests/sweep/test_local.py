@@ -72,6 +72,7 @@ def test_interrupted_or_out_of_time_all_is_saved(tmp_path: Path) -> None:
     assert not workers.run(lambda: None, until=time.monotonic())
 
 
+@pytest.mark.slow
 def test_processes_stop_when_who_started_them_is_gone(tmp_path: Path) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE, settings=LONG)
     command = [sys.executable, "-m", "balrl", "sweep", str(folder.path), "--jobs", "1"]
