@@ -56,7 +56,7 @@ def report(protocol: dict[str, Any], results: Path) -> None:
     lines: list[str] = []
     for part in protocol:
         kept = list(read_results(results / f"{part}.jsonl").values())
-        if not kept:
+        if all(r["group"] == "pretrain" for r in kept):
             continue
         lines += [
             f"## Measured: {part}",
