@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from balrl.errors import UserError
 from balrl.sweep import local as module
-from balrl.sweep.folder import SweepFolder
+from balrl.sweep.folder import SweepFolder, open_sweep
 from balrl.sweep.local import LocalWorkers, _shares, visible_gpus
 from balrl.sweep.work import work
 from balrl.watch.display import Display
@@ -118,3 +119,41 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch
     for slot in range(3):
         workers._start(slot)
     assert seen == ["2", "3", "2"]
+
+
+def test_two_drivers_share_one_sweep(tmp_path: Path) -> None:
+    """Neither disturbs the other, no run is made twice, and both end when all is done."""
+    one, other = small_sweep(tmp_path / "sweep"), open_sweep(tmp_path / "sweep")
+    ended: list[bool] = []
+    drivers = [
+        threading.Thread(target=lambda f=f: ended.append(LocalWorkers(f, 1).run(lambda: None))) for f in (one, other)
+    ]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert ended == [True, True]
+    standings = one.standings().values()
+    assert {(s.state, s.history.attempts, s.history.failures) for s in standings} == {("finished", 1, 0)}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_how_a_process_ends(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = small_sweep(tmp_path / "sweep", **ALONE)
+    arguments = ["work", str(folder.path), "--retry", "3", "--pack", "1", "--cores", "0"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(module.os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(module, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("balrl.sweep.attempts.Attempts.begin", fail)
+    if isinstance(error, OSError):
+        assert module.main() == 2
+        assert capsys.readouterr().err == "balrl: cannot read or write: [Errno 28] No space left on device\n"
+    else:
+        assert module.main() == 130
