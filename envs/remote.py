@@ -26,6 +26,8 @@ Array = NDArray[Any]
 Make = Callable[[int], gym.vector.VectorEnv[Any, Any, Any]]
 """Returns so many worlds."""
 FLAGS = (*SUCCESS_KEYS, ABORTED)
+PLACEMENT = 120.0
+"""Seconds until every actor must have found a machine and made its worlds."""
 
 
 class Stepped(NamedTuple):
@@ -114,10 +116,10 @@ class Worlds:
             "saves": hasattr(self.env, "state_dict"),
         }
 
-    def reset(self, seed: int | None) -> Any:
-        """Begin new episodes, and return the first observations."""
+    def reset(self, seed: int | None, own: int) -> Any:
+        """Begin new episodes, and return the first observations; `own` seeds what the actor itself draws."""
         self.observations = _numpy(self.env.reset(seed=seed)[0])
-        self.stream.reseed(0 if seed is None else seed)
+        self.stream.reseed(own)
         return self.observations
 
     def step(self, actions: Array) -> Stepped:
@@ -212,7 +214,11 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._actors = [self._start(part) for part in self._slices]
         self._seed, self._in_a_row = 0, 0
         self._observations: list[Any] = [None] * len(self._slices)
-        known = self._get(self._actors[0].describe.remote())
+        try:
+            known = self._described(cpus)
+        except BaseException:
+            self.close()
+            raise
         self.single_observation_space, self.single_action_space = known["observation_space"], known["action_space"]
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
@@ -226,7 +232,9 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if seed is not None:
             self._seed = seed
         seeds = [None if seed is None else seed + part.start for part in self._slices]
-        asked = [actor.reset.remote(one) for actor, one in zip(self._actors, seeds, strict=True)]
+        draws = np.random.SeedSequence(seed)  # of a resumed run, new ones
+        own = [int(draw) for draw in draws.generate_state(len(seeds))]
+        asked = [actor.reset.remote(*both) for actor, *both in zip(self._actors, seeds, own, strict=True)]
         for index, reference in enumerate(asked):
             found = self._answer(index, reference)
             self._observations[index] = self._replace(index) if found is None else found
@@ -283,10 +291,24 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Return what an actor answers; None if it is gone."""
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.RayActorError:
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError):
             return None
         except self._ray.exceptions.RayTaskError as error:
             raise _cause(error, f"actor {index}") from error
+
+    def _described(self, cpus: float) -> dict[str, Any]:
+        """Return what is known of the worlds, when every actor has its own."""
+        asked = [actor.describe.remote() for actor in self._actors]
+        ready, waiting = self._ray.wait(asked, num_returns=len(asked), timeout=PLACEMENT)
+        found: dict[str, Any] = self._get(ready[0]) if ready else {}
+        if waiting:
+            cores = self._ray.cluster_resources().get("CPU", 0)
+            raise UserError(
+                f"{len(waiting)} of {len(asked)} actors found no room within {PLACEMENT:.0f} seconds: each needs "
+                f"{cpus:g} cores, the cluster has {cores:g}, and evaluation has actors of its own; lower "
+                "environment.actors or environment.actor_cpus"
+            )
+        return found
 
     def _get(self, reference: Any) -> Any:
         try:
@@ -332,18 +354,33 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._in_a_row += 1
         part = self._slices[index]
         if self._in_a_row > MOST_IN_A_ROW:
-            raise EnvironmentFault(f"actors were lost {MOST_IN_A_ROW} times in a row, with no step between them")
+            raise self._given_up()
         warnings.warn(
             f"the actor of worlds {part.start} to {part.stop - 1} was lost and is replaced; their episodes are aborted",
             stacklevel=4,
         )
-        self._actors[index] = self._start(part)
         seed = int(np.random.SeedSequence([self._seed, part.start, self.restarts]).generate_state(1)[0]) >> 1
-        return self._get(self._actors[index].reset.remote(seed))
+        while True:
+            self._actors[index] = self._start(part)
+            found = self._answer(index, self._actors[index].reset.remote(seed, seed))
+            if found is not None:
+                return found
+            self._in_a_row += 1
+            if self._in_a_row > MOST_IN_A_ROW:
+                raise self._given_up()
+
+    def _given_up(self) -> EnvironmentFault:
+        return EnvironmentFault(f"actors were lost {MOST_IN_A_ROW} times in a row, with no step between them")
 
     def _state_dict(self) -> dict[str, Tensor]:
-        """Return everything that the next step depends on, of every actor."""
-        states = [self._get(reference) for reference in [actor.state.remote() for actor in self._actors]]
+        """Return everything that the next step depends on, of every actor; nothing if one was lost since the last step.
+
+        A run that is resumed from nothing begins new episodes.
+        """
+        asked = [actor.state.remote() for actor in self._actors]
+        states = [self._answer(index, reference) for index, reference in enumerate(asked)]
+        if any(state is None for state in states):
+            return {}
         return {
             f"{index}.{key}": torch.from_numpy(np.array(value))
             for index, state in enumerate(states)

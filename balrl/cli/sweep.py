@@ -61,7 +61,7 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
     words = list(takewhile(lambda word: not word.startswith("--") and "=" not in word, rest))
     settings = rest[len(words) :]
     if words[:1] == ["status"]:
-        folder = _opened(options, [Path(word) for word in words[1:]])
+        folder = _opened(options, [Path(word) for word in words[1:]], looks=True)
         make_console().print(status_table(folder, look_at(folder)))
         return 0
     folder = _folder(options, [Path(word) for word in words], settings)
@@ -132,12 +132,12 @@ def _with_options(given: dict[str, Any], options: argparse.Namespace, settings: 
     return found
 
 
-def _opened(options: argparse.Namespace, what: list[Path]) -> SweepFolder:
+def _opened(options: argparse.Namespace, what: list[Path], looks: bool = False) -> SweepFolder:
     from balrl.sweep.folder import open_sweep
 
     if len(what) != 1:
         raise UserError("which sweep? expected one folder: balrl sweep status DIR")
-    return open_sweep(what[0], retry=options.retry, imports=options.imported)
+    return open_sweep(what[0], looks, retry=options.retry, imports=options.imported)
 
 
 def _execute(folder: SweepFolder, options: argparse.Namespace) -> bool:
@@ -227,7 +227,7 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
         write_comparison(read_runs([folder.run_dir(name) for name in finished]), options.metric, [], targets)
     failed = {name: s for name, s in status.standings.items() if s.state == "set aside"}
     if failed:
-        print(f"{len(failed)} runs were set aside; try them again with: balrl sweep {folder.path} --again")
+        print(f"{len(failed)} runs were set aside; try them again with: {_again(folder)} --again")
         return 1
     if not ended or status.counts.get("finished") != len(folder.plan):
         if options.executor == "slurm":
@@ -235,10 +235,15 @@ def _conclude(folder: SweepFolder, options: argparse.Namespace, ended: bool) -> 
                 f"Slurm's jobs go on without this: look at them with balrl sweep status {folder.path}, or scancel them"
             )
             return EXIT_INTERRUPTED
-        print(f"stopped and saved: {status.line()}; go on with: balrl sweep {folder.path}")
+        print(f"stopped and saved: {status.line()}; go on with: {_again(folder)}")
         return EXIT_INTERRUPTED
     print(f"done: {folder.path}")
     return 0
+
+
+def _again(folder: SweepFolder) -> str:
+    """Return the command that goes on with a sweep."""
+    return " ".join(["balrl sweep", str(folder.path), *(f"--import {name}" for name in folder.imports)])
 
 
 def _conclude_search(folder: SweepFolder) -> int:

@@ -138,6 +138,10 @@ def _make_ahead(
     ):
         if found != expected:
             raise UserError(f"environment.stale={config.environment.stale} needs {setting}={expected}, found {found}")
+    if config.finetune.member == "bandit":
+        raise UserError(
+            "environment.stale cannot go with finetune.member=bandit: it has another member act per episode"
+        )
     if agent.on_policy:
         raise UserError(
             f"environment.stale: agent {config.agent.name} learns from its present policy's own steps; leave it at 0"

@@ -9,6 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Interrupted:
+    """Whether this process was asked to stop while it was busy with something that then ended in order."""
+
+    asked = False
+
+
 @contextmanager
 def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
     """Call something at the first Ctrl-C or termination; a second one acts as usual.
@@ -22,6 +28,7 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
 
     def handle(number: int, _: Any) -> None:
         signal.signal(number, before[signal.Signals(number)])
+        Interrupted.asked = True
         act()
 
     for number in before:

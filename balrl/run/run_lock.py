@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from balrl.errors import UserError
@@ -47,7 +48,7 @@ class RunLock:
         self._content = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, self._content, 0)
-        self._released = threading.Event()
+        self._released, self._is_lost = threading.Event(), False
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
 
@@ -57,10 +58,11 @@ class RunLock:
         Raises:
             LockLost: when another machine took it over, because this one gave no sign of life for too long.
         """
-        if self._file >= 0 and not (_is_still(self._file, self.path) and self._is_ours()):
+        if self._file >= 0 and not self._is_held():
             self._stop_beating()
             os.close(self._file)
-            self._file = -1  # what lies there now is another's
+            self._file, self._is_lost = -1, True
+        if self._is_lost:
             raise LockLost(
                 f"'{self.path.parent}' was taken over by another process, as this one gave no sign of life for "
                 f"{SILENCE:.0f} seconds; nothing more is written to it from here"
@@ -70,20 +72,23 @@ class RunLock:
         """Let others write; a second call does nothing."""
         if self._file >= 0:
             self._stop_beating()
-            self.path.unlink(missing_ok=True)
+            if self._is_held():
+                self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT):
-            os.utime(self._file)
+            with suppress(OSError):  # storage that does not answer now may answer in half a minute
+                os.utime(self._file)
 
     def _stop_beating(self) -> None:
         self._released.set()
         self._beating.join()
 
-    def _is_ours(self) -> bool:
-        return os.pread(self._file, len(self._content) + 1, 0) == self._content
+    def _is_held(self) -> bool:
+        """Whether the lock is where it was, and still says that it is this holder's."""
+        return _is_still(self._file, self.path) and os.pread(self._file, len(self._content) + 1, 0) == self._content
 
     def _open(self) -> int:
         tries = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ def run_or_resume(
     dataset: Any = None,
     env: Any = None,
     callbacks: Iterable[Any] = (),
+    on_held: Callable[[Path], None] = lambda _: None,
 ) -> RunResult:
     """Train into a directory, go on with the run that stands there, or return how it ended, whichever is left to do.
 
@@ -47,14 +48,16 @@ def run_or_resume(
         config: of the run; one that stands in the directory must equal it.
         display: shows progress; silent by default.
         dataset, env, callbacks: as `train`'s.
+        on_held: called with the directory as soon as this process is the one that writes there.
 
     Raises:
-        UserError: for a mistake in the configuration, the data or the directory, or when another process writes there.
+        LockHeld: when another process writes there.
+        UserError: for a mistake in the configuration, the data or the directory.
         EnvironmentFault: when the task returns what no task returns.
     """
     import_modules(config.imports, "imports:")
     config, given = take(config, dataset, env)
-    opened = _open(Path(run_dir), config, display or Display(), None, given, check_callbacks(callbacks))
+    opened = _open(Path(run_dir), config, display or Display(), None, given, check_callbacks(callbacks), on_held)
     if isinstance(opened, RunResult):
         return opened
     with stops_on_interrupt(opened):
@@ -62,7 +65,10 @@ def run_or_resume(
 
 
 def run_or_resume_together(
-    runs: Mapping[Path, TrainConfig], display: Display | None = None, callbacks: Iterable[Any] = ()
+    runs: Mapping[Path, TrainConfig],
+    display: Display | None = None,
+    callbacks: Iterable[Any] = (),
+    on_held: Callable[[Path], None] = lambda _: None,
 ) -> dict[Path, RunResult]:
     """Do what `run_or_resume` does for several runs that may form a population, as one batched computation.
 
@@ -70,6 +76,7 @@ def run_or_resume_together(
         runs: directories with different last names, and their configurations.
         display: shows progress; silent by default.
         callbacks: called by every run.
+        on_held: as `run_or_resume`'s, for each.
 
     Raises:
         UserError: as `run_or_resume`'s, and when they cannot share updates.
@@ -86,7 +93,7 @@ def run_or_resume_together(
     left: dict[str, Trainer] = {}
     with released_on_error(left):
         for name, (config, given) in taken.items():
-            opened = _open(paths[name], config, MemberDisplay(display, name), shared, given, called, until)
+            opened = _open(paths[name], config, MemberDisplay(display, name), shared, given, called, on_held, until)
             if isinstance(opened, RunResult):
                 ended[name] = opened
             else:
@@ -102,6 +109,7 @@ def _open(
     shared: Shared | None,
     given: Given,
     callbacks: list[Callback],
+    on_held: Callable[[Path], None],
     until: str | None = None,
 ) -> Trainer | RunResult:
     """Return what runs in a directory, its lock held from before anything is loaded, or how its run ended."""
@@ -110,6 +118,7 @@ def _open(
     path.mkdir(parents=True, exist_ok=True)
     lock = RunLock(path)
     try:
+        on_held(path)
         if (path / "config.yaml").exists():
             opened = reopen_run(path, config, display, shared, given, callbacks, until, lock)
         else:

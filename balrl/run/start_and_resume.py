@@ -197,15 +197,12 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
     from balrl.run.summary import write_summary
 
     path, components = trainer.run_dir, trainer.components
-    outcome = "failed"
+    outcome: str = "failed"
     try:
         outcome = trainer.run()
-    except LockLost:
-        outcome = "lost"
-        raise
     finally:
         try:
-            if outcome != "lost":  # else what lies there is another's
+            if _still_holds(trainer):  # else what lies there is another's
                 summary = write_summary(path, components.identity, trainer.state, outcome)
                 shown = {key: summary[key] for key in ("final", "best", "switch")}
                 trainer.tracker.close(shown, 0 if outcome == "finished" else 1)
@@ -215,6 +212,15 @@ def run_to_its_end(trainer: Trainer) -> RunResult:
             if trainer.lock is not None:
                 trainer.lock.release()
     return RunResult(path, outcome == "finished", summary)
+
+
+def _still_holds(trainer: Trainer) -> bool:
+    try:
+        if trainer.lock is not None:
+            trainer.lock.check()
+    except LockLost:
+        return False
+    return True
 
 
 @contextmanager

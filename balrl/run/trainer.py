@@ -115,8 +115,7 @@ class Trainer:
         self._tick()
         p.metrics = {key: value for key, value in numbers(p.metrics).items() if math.isfinite(value)}
         self._casting.note(p)
-        if self.lock is not None:
-            self.lock.check()
+        self._check_lock()
         self.tracker.write_csv()
         online = run.interaction is not None and p.phase in ("warmup", "finetune")
         path = save_checkpoint(
@@ -330,10 +329,9 @@ class Trainer:
         times = {"updates": p.updates, "env_steps": p.env_steps, "phase_seconds": p.seconds[p.phase]}
         happened = self.components.interaction.pop_happened() if self.components.interaction is not None else {}
         record = numbers(p.metrics | {f"time/{key}": value for key, value in times.items()} | happened)
+        self._check_lock()
         self.tracker.log(p.step, p.phase, record)
         self._tell("on_log", record)
-        if self.lock is not None:
-            self.lock.check()
 
     def _evaluate(self) -> bool:
         """Evaluate the policy; return False if the run is to stop before that is done, and is due again."""
@@ -347,6 +345,7 @@ class Trainer:
             return False
         p.evaluation_due = False
         self._tick("evaluation")
+        self._check_lock()
         record = {
             "step": p.step,
             "phase": p.phase,
@@ -366,6 +365,11 @@ class Trainer:
         self.tracker.log(p.step, p.phase, logged)
         self._tell("on_evaluation", record)
         return True
+
+    def _check_lock(self) -> None:
+        """Make sure that the directory is still this run's before something is written to it."""
+        if self.lock is not None:
+            self.lock.check()
 
     def _tell(self, event: str, *details: Any) -> None:
         """Call a method of every callback; one that returns False stops the run."""

@@ -58,7 +58,7 @@ class Attempts:
         self._write({"event": BEGUN, "checkpoint": self._newest()})
 
     def end(self, outcome: str, error: str = "") -> None:
-        """Write down how this process's attempt ended: finished, stopped, busy, failed or hopeless."""
+        """Write down how this process's attempt ended: finished, stopped, failed or hopeless."""
         self._write({"event": ENDED, "outcome": outcome, "error": error, "checkpoint": self._newest()})
 
     def history(self, is_held: bool) -> History:
@@ -71,7 +71,7 @@ class Attempts:
             is_held: whether somebody is at it now: the newest attempt then is not over.
         """
         history, pending = History(), ""
-        lines = _without_busy(self._lines())
+        lines = self._lines()
         for index, line in enumerate(lines):
             newest = self._newest() if index == len(lines) - 1 else lines[index + 1]["checkpoint"]
             if line["event"] == BEGUN:
@@ -116,16 +116,3 @@ class Attempts:
             os.write(file, (json.dumps(record) + "\n").encode())  # one call: lines of several writers do not mix
         finally:
             os.close(file)
-
-
-def _without_busy(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out the attempts that found somebody else at the run."""
-    kept: list[dict[str, Any]] = []
-    for line in lines:
-        if line["outcome"] != "busy":
-            kept.append(line)
-            continue
-        mine = [i for i, other in enumerate(kept) if (other["host"], other["pid"]) == (line["host"], line["pid"])]
-        if mine:
-            del kept[mine[-1]]
-    return kept

@@ -12,6 +12,7 @@ from balrl.checkpoint import write_json, write_text
 from balrl.errors import UserError
 from balrl.foreign import fields, read_json
 from balrl.plain_yaml import dump_yaml, read_config_file
+from balrl.run.imports import check_imported
 from balrl.run.run_lock import holder_of
 from balrl.run.start_and_resume import check_writable
 from balrl.run.summary import versions
@@ -121,7 +122,7 @@ class SweepFolder:
             return Standing("set aside", history)
         parent = self.plan[name].parent
         if parent is not None and not self.is_finished(parent):
-            state = self.standing(parent).state
+            state = self.standing(parent).state if parent in self.plan else "waiting"
             return Standing("set aside" if state == "set aside" else "waiting", history)
         return Standing("open", history)
 
@@ -164,21 +165,27 @@ def begin_sweep(path: Path, spec: SweepConfig, given: Mapping[str, Any], **optio
     folder = SweepFolder(path, spec, Path.cwd(), **options)
     (path / "logs").mkdir(parents=True, exist_ok=True)
     (path / "runs").mkdir(exist_ok=True)
-    write_text(path / FILE, dump_yaml({"balrl": VERSION, "root": os.getcwd(), "sweep": dict(given)}))
+    write_text(
+        path / FILE,
+        dump_yaml({"balrl": VERSION, "root": os.getcwd(), "imports": list(folder.imports), "sweep": dict(given)}),
+    )
     return folder
 
 
-def open_sweep(path: Path, **options: Any) -> SweepFolder:
+def open_sweep(path: Path, looks: bool = False, **options: Any) -> SweepFolder:
     """Return the sweep that stands in a folder.
 
     Args:
         path: of the folder.
+        looks: whether it is only to be looked at, for which no module of the user's is needed.
         options: of `SweepFolder`.
 
     Raises:
         UserError: when there is none, or another version of balrl made it.
     """
     data = _check_version(path)
+    if not looks:
+        check_imported(data.get("imports", []), f"'{path}'")
     return SweepFolder(path, validate(SweepConfig, data["sweep"], f"'{path / FILE}'"), Path(data["root"]), **options)
 
 

@@ -16,7 +16,7 @@ from typing import IO
 from balrl.errors import EXIT_INTERRUPTED, EXIT_MISTAKE, UserError
 from balrl.run.imports import import_modules
 from balrl.sweep.folder import SweepFolder, open_sweep
-from balrl.sweep.work import next_pack, work
+from balrl.sweep.work import Unwell, next_pack, work
 
 GRACE = 60.0
 """Seconds that a process has for saving before it is ended."""
@@ -99,6 +99,7 @@ class LocalWorkers:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         command = [sys.executable, "-m", "balrl.sweep.local", str(self.folder.path)]
         command += ["--retry", str(self.folder.retry), "--pack", str(self.pack), "--cores", ",".join(map(str, cores))]
+        command += ["--parent", str(os.getpid())]
         command += [part for name in self.folder.imports for part in ("--import", name)]
         log: IO[bytes]
         with self.log(slot).open("ab") as log:  # a group of its own: Ctrl-C reaches them through this process
@@ -125,9 +126,8 @@ def _shares(cores: Sequence[int], jobs: int) -> list[list[int]]:
     return [list(cores[slot * size : (slot + 1) * size]) for slot in range(jobs)]
 
 
-def _stop_with_parent() -> None:
+def _stop_with_parent(parent: int) -> None:
     """Ask this process to save and stop when the one that started it is gone."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -148,15 +148,18 @@ def main() -> int:
     parser.add_argument("--retry", type=int, required=True)
     parser.add_argument("--pack", type=int, required=True)
     parser.add_argument("--cores", required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process that this one ends with")
     parser.add_argument("--import", dest="imported", action="append", default=[])
     options = parser.parse_args()
     os.sched_setaffinity(0, {int(core) for core in options.cores.split(",")})
-    _stop_with_parent()
+    _stop_with_parent(options.parent)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         import_modules(options.imported)
         folder = open_sweep(options.folder, retry=options.retry, imports=options.imported)
-        return 0 if work(folder, RichDisplay(Console()), options.pack) else EXIT_INTERRUPTED
+        return 0 if work(folder, RichDisplay(Console()), options.pack, leaves=True) else EXIT_INTERRUPTED
+    except Unwell:
+        return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except UserError as error:

@@ -95,7 +95,7 @@ class SlurmJobs:
         self._options = {**chosen, **(slurm if cluster == "slurm" else {})}
         self._cluster = cluster
         self._pending: list[Any] = []
-        self._jobs: set[str] = set()
+        self._jobs: set[str] | None = None
         self._asked = -math.inf
 
     def run(self, look: Callable[[], None], until: float | None = None) -> bool:
@@ -124,35 +124,43 @@ class SlurmJobs:
         return False
 
     def _submit(self, packs: list[list[str]], after: list[Any] | None = None) -> None:
-        if not packs:
-            return
+        if not packs or (after is not None and not after):
+            return  # what it waits for is somebody else's
         options = dict(self._options)
+        if self._cluster == "slurm":
+            options["slurm_dependency"] = None
         if after and self._cluster == "slurm":
             options["slurm_dependency"] = "afterany:" + ":".join(sorted({job.job_id.split("_")[0] for job in after}))
         elif after:
             return  # they are submitted when nothing is pending any more
         self.executor.update_parameters(**options)
         made = [order_of(self.folder, pack) for pack in packs]
-        self._asked = -math.inf
+        self._asked, self._jobs = -math.inf, None
         try:
             self._pending = [*self._pending, *self.executor.map_array(SlurmAttempt(), made)]
         except Exception as error:  # submitit has its own, and passes on what sbatch says
             raise UserError(f"Slurm does not take the jobs: {first_line(error)}") from error
 
-    def _queued(self) -> set[str]:
-        """Return the jobs that wait or run, asked for anew every few seconds; not every cluster has ``sacct``."""
+    def _queued(self) -> set[str] | None:
+        """Return the jobs that wait or run, asked for anew every few seconds; None while the controller does not say.
+
+        Not every cluster has ``sacct``, which submitit would ask.
+        """
         if time.monotonic() - self._asked > PAUSE:
             command = ["squeue", "--noheader", "--array", "--states=all", "--me", "--format=%F_%K %T"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:  # else the controller is busy: ask again
                 lines = [line.split() for line in done.stdout.splitlines()]
-                self._jobs = {name for name, state in lines if state not in ENDED}
+                self._jobs = {name.removesuffix("_N/A") for name, state in lines if state not in ENDED}
                 self._asked = time.monotonic()
         return self._jobs
 
     def _is_over(self, job: Any) -> bool:
         if not job.paths.result_pickle.exists():
-            return job.done() if self._cluster != "slurm" else job.job_id not in self._queued()
+            if self._cluster != "slurm":
+                return bool(job.done())
+            queued = self._queued()
+            return queued is not None and job.job_id not in queued
         try:
             report = job.result()
         except Exception:  # it was cancelled, or its node was lost: the folder knows how far it came

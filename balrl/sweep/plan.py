@@ -142,7 +142,9 @@ def _as_value(value: Any) -> Any:
 
 
 def _name(config: TrainConfig, parent: str | None, where: Mapping[str, Any]) -> str:
-    content = config.model_dump(mode="json", exclude_defaults=True, exclude={"init": {"checkpoint"}})
+    content = config.model_dump(mode="json", exclude_defaults=True, exclude={"imports"})
+    if parent is not None:
+        content["init"].pop("checkpoint")  # where the sweep's folder lies says nothing
     digest = hashlib.sha256(json.dumps([content, config.agent.name, parent], sort_keys=True).encode()).hexdigest()[:8]
     task = str(where["env"] or where["dataset"] or config.env or config.dataset).rsplit("/", 1)[-1]
     words = method_of(config.model_dump(mode="json")), task, f"s{config.seed}", digest

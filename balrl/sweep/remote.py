@@ -23,12 +23,14 @@ class Order(NamedTuple):
     Attributes:
         folder: of the sweep, on storage that all machines share.
         runs: configurations by name.
+        parents: names of the runs that they start from.
         retry: failures in a row that set a run aside.
         imports: modules to import first.
     """
 
     folder: str
     runs: dict[str, dict[str, Any]]
+    parents: dict[str, str | None]
     retry: int
     imports: tuple[str, ...] = ()
 
@@ -49,7 +51,8 @@ class Report(NamedTuple):
 def order_of(folder: SweepFolder, names: Iterable[str]) -> Order:
     """Return the order to make attempts at some runs of a sweep."""
     runs = {name: folder.plan[name].config.model_dump(mode="json") for name in names}
-    return Order(str(folder.path), runs, folder.retry, folder.imports)
+    parents = {name: folder.plan[name].parent for name in runs}
+    return Order(str(folder.path), runs, parents, folder.retry, folder.imports)
 
 
 def carry_out(order: Order) -> Report:
@@ -62,7 +65,7 @@ def carry_out(order: Order) -> Report:
     try:
         import_modules(order.imports)
         plan = {
-            name: Planned(name, validate(TrainConfig, config, f"run {name}"), None, {})
+            name: Planned(name, validate(TrainConfig, config, f"run {name}"), order.parents[name], {})
             for name, config in order.runs.items()
         }
         folder = open_sweep(Path(order.folder), retry=order.retry, imports=order.imports, plan=plan)

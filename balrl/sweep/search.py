@@ -16,6 +16,7 @@ from balrl.errors import UserError, first_line
 from balrl.evaluation import bootstrap_interval
 from balrl.report.runs import read_evaluations
 from balrl.run.presets import dump_config
+from balrl.run.run_lock import RunLock
 from balrl.sweep.folder import SweepFolder, TrialRuns
 from balrl.sweep.spec import Axis, Range, SearchConfig
 
@@ -82,8 +83,21 @@ class Search:
         Args:
             work: makes the runs that are planned; returns False if it was interrupted.
             tell: told what came of every trial, in a line.
+
+        Raises:
+            LockHeld: when another driver searches there.
         """
+        lock = RunLock(self.folder.path)  # who proposes; any number may work
+        try:
+            return self._run(work, tell)
+        finally:
+            lock.release()
+
+    def _run(self, work: Callable[[], bool], tell: Callable[[str], None]) -> bool:
         running = self.optuna.trial.TrialState.RUNNING
+        for begun in self.study.get_trials(deepcopy=False, states=(running,)):
+            if begun.params.keys() != self.folder.spec.axes.keys():  # killed while it was asked for
+                self.study.tell(begun.number, state=self.optuna.trial.TrialState.FAIL)
         while True:
             asked = self.study.get_trials(deepcopy=False, states=(running,))
             while len(asked) < self.config.batch and len(self.study.get_trials(deepcopy=False)) < self.config.trials:

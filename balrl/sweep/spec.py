@@ -142,6 +142,8 @@ class SweepConfig(Config):
             raise ValueError(f"vary samples {', '.join(sampled)}: say how many samples, or add search")
         if self.samples and not sampled:
             raise ValueError("samples is set, but vary has nothing to sample from, such as {low: 1, high: 10}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds has one twice: {list(self.seeds)}")
         if "seed" in self.settings:
             raise ValueError("settings has a seed, which would be every run's: use seeds")
         if self.search is not None and (self.samples or not self.axes):

@@ -63,16 +63,6 @@ def test_one_that_was_killed_counts_unless_it_went_on(attempts: Attempts) -> Non
     assert attempts.history(False).failures == 0
 
 
-def test_who_finds_another_at_it_is_no_failure(attempts: Attempts) -> None:
-    attempts.begin()
-    as_another(attempts)
-    attempts.begin()
-    attempts.end("busy")
-    found = attempts.history(True)
-    assert (found.attempts, found.failures) == (1, 0)
-    assert attempts.history(False).failures == 1
-
-
 def test_what_another_try_would_repeat_is_known(attempts: Attempts) -> None:
     attempts.begin()
     attempts.end("hopeless", "there is no such file")

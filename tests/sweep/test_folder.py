@@ -78,3 +78,10 @@ def test_packs_are_of_runs_that_differ_in_their_seeds_alone(tmp_path: Path) -> N
         assert len({(folder.plan[name].labels["preset"], folder.plan[name].is_parent) for name in pack}) == 1
     assert packs[0] == list(folder.plan)[:2]
     assert [name for pack in packs for name in pack if folder.plan[name].is_parent] == list(folder.plan)[:5]
+
+
+def test_modules_of_the_users_are_asked_for_again_but_not_to_look(tmp_path: Path) -> None:
+    begin_sweep(tmp_path / "sweep", spec(), SWEEP, imports=["no_such_module"])
+    with pytest.raises(UserError, match="was made with --import no_such_module: name it again"):
+        open_sweep(tmp_path / "sweep")
+    assert len(open_sweep(tmp_path / "sweep", looks=True).plan) == 6

@@ -142,10 +142,10 @@ def test_how_a_process_ends(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE)
-    arguments = ["work", str(folder.path), "--retry", "3", "--pack", "1", "--cores", "0"]
+    arguments = ["work", str(folder.path), "--retry", "3", "--pack", "1", "--cores", "0", "--parent", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(module.os, "sched_setaffinity", lambda *_: None)
-    monkeypatch.setattr(module, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(module, "_stop_with_parent", lambda _: None)
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
 
     def fail(*_: object) -> None:

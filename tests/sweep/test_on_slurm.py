@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,3 +61,24 @@ def test_what_is_not_there_is_said_in_one_line(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"--executor slurm needs submitit: pip install 'balrl\[slurm\]'"):
         SlurmJobs(folder)
+
+
+def test_a_job_counts_as_over_only_when_the_controller_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is no part of an array has no index there; a controller that is busy says nothing."""
+    jobs = SlurmJobs(small_sweep(tmp_path / "sweep", **ALONE), cluster="local")
+    jobs._cluster = "slurm"
+    answers = [(1, ""), (0, "123_N/A RUNNING\n124_0 PENDING\n124_1 COMPLETED\n")]
+
+    def squeue(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        code, text = answers.pop(0)
+        return subprocess.CompletedProcess([], code, text)
+
+    monkeypatch.setattr("balrl.sweep.on_slurm.subprocess.run", squeue)
+
+    def is_over(name: str) -> bool:
+        paths = SimpleNamespace(result_pickle=tmp_path / "none")
+        return jobs._is_over(SimpleNamespace(job_id=name, paths=paths))
+
+    assert not is_over("124_1")
+    assert not is_over("123")
+    assert [is_over(name) for name in ("124_0", "124_1", "125")] == [False, True, True]

@@ -88,3 +88,9 @@ def test_data_and_configurations_are_looked_up_beside_the_sweep(tmp_path: Path) 
 def test_a_mistake_names_the_run(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         plan(**changes)
+
+
+def test_where_a_run_starts_from_is_its_content_and_what_is_imported_is_not() -> None:
+    starts = plan(presets=["wsrl/point-maze"], vary={"init.checkpoint": ["runs/a", "runs/b"]}, seeds=[0])
+    assert len(starts) == 2
+    assert set(make_plan(spec(), Path("/r"), Path("."), imports=["json"])) == set(plan())

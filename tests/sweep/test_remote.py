@@ -55,3 +55,12 @@ def test_a_machine_that_cannot_do_it_says_so_in_one_line(
     assert report.error.startswith("on ")
     assert message in report.error
     assert "\n" not in report.error
+
+
+def test_what_starts_from_an_unfinished_run_is_not_begun(tmp_path: Path) -> None:
+    folder = small_sweep(tmp_path / "sweep", seeds=[0])
+    parent, child, *_ = folder.plan
+    assert folder.plan[child].parent == parent
+    assert carry_out(order_of(folder, [child])) == Report("skipped")
+    assert carry_out(order_of(folder, [parent])) == Report("finished")
+    assert carry_out(order_of(folder, [child])) == Report("finished")
