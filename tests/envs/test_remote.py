@@ -148,5 +148,5 @@ def test_mistakes_are_one_line() -> None:
         make_env("Hopper-v77", 2, "cpu", {}, REMOTE)
     with pytest.raises(UserError, match="hand over a callable that makes one world instead of a vector"):
         make_env(GivenTask(fragile(2)), 2, "cpu", {}, REMOTE)
-    with pytest.raises(UserError, match="actors, actor_cpus and address are of executor: ray"):
+    with pytest.raises(UserError, match="actors, actor_cpus, address and stale are of executor: ray"):
         balrl.load_config("sac/locomotion", settings={"environment.actors": "2"})
