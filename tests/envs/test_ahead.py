@@ -99,6 +99,7 @@ def test_steps_follow_one_another_and_no_policy_is_too_old(stale: int, oldest: i
     env.close()
 
 
+@pytest.mark.slow
 def test_an_actor_that_dies_ends_its_episodes_and_goes_on() -> None:
     env = RemoteVectorEnv(counting, 2, 2, cpus=0.1)
     collector, made = AheadCollector(env, "cpu", seed=0, stale=2), agent(0.5)

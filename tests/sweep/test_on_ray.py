@@ -37,6 +37,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made.shutdown()
 
 
+@pytest.mark.slow
 def test_a_sweep_on_this_machine(tmp_path: Path) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE)
     looks: list[float] = []
