@@ -36,6 +36,12 @@ def first_line(error: BaseException) -> str:
     return line
 
 
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, which is where one from another process says what was wrong."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else first_line(error)
+
+
 def shorten(value: Any, length: int = 60) -> str:
     """Return what a value looks like, cut where that is long."""
     text = repr(value)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from balrl.envs.checked import MOST_IN_A_ROW
-from balrl.errors import EnvironmentFault, UserError, first_line
+from balrl.errors import EnvironmentFault, UserError, last_line
 from balrl.frozen_policy import FrozenPolicy
 from balrl.random_stream import RandomStream
 from balrl.ray_cluster import connect, import_ray
@@ -315,8 +315,8 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             return self._ray.get(reference)
         except self._ray.exceptions.RayActorError as error:
             if error.__cause__ is not None or "init" in str(error):
-                raise UserError(f"the worlds of an actor cannot be made: {_last_line(error)}") from error
-            raise UserError(f"an actor ended before it had worlds: {_last_line(error)}") from error
+                raise UserError(f"the worlds of an actor cannot be made: {last_line(error)}") from error
+            raise UserError(f"an actor ended before it had worlds: {last_line(error)}") from error
         except self._ray.exceptions.RayTaskError as error:
             raise _cause(error, "an actor") from error
 
@@ -421,9 +421,4 @@ def _row(observations: Any, world: int) -> Any:
 def _cause(error: Any, who: str) -> Exception:
     """Return what a world raised in an actor, as it would have been here."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, UserError) else EnvironmentFault(f"{who}: {_last_line(error)}")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else first_line(error)
+    return cause if isinstance(cause, UserError) else EnvironmentFault(f"{who}: {last_line(error)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from balrl.errors import UserError, check_target, did_you_mean, first_line, read_text, shorten
+from balrl.errors import UserError, check_target, did_you_mean, first_line, last_line, read_text, shorten
 
 
 def test_the_nearest_name_also_where_its_section_is_left_out() -> None:
@@ -49,3 +49,8 @@ def test_what_is_long_is_cut() -> None:
         assert re.fullmatch(r"AssertionError in test_errors.py, line \d+", first_line(raised.value))
     assert shorten([1, 2]) == "[1, 2]"
     assert shorten("x" * 99, 10) == "'xxxxxxxx…"
+
+
+def test_the_last_line_of_an_error_from_elsewhere_says_what_was_wrong() -> None:
+    assert last_line(RuntimeError("Traceback:\n  File x\nValueError: too much\n\n")) == "ValueError: too much"
+    assert last_line(RuntimeError()) == "RuntimeError"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from balrl.errors import UserError
+from balrl.errors import UserError, last_line
 from balrl.ray_cluster import connect, import_ray
 from balrl.sweep.folder import SweepFolder
 from balrl.sweep.remote import Report, carry_out, order_of
@@ -95,7 +95,7 @@ class RayTasks:
         except self.ray.exceptions.TaskCancelledError:
             return Report("stopped")
         except self.ray.exceptions.RayError as error:
-            raise UserError(f"Ray: {_last_line(error)}") from error
+            raise UserError(f"Ray: {last_line(error)}") from error
         return found
 
     def _stop(self) -> None:
@@ -106,8 +106,3 @@ class RayTasks:
             self.ray.wait(list(self._running), num_returns=len(self._running), timeout=GRACE)
         self._running.clear()
         self.ray.shutdown()
-
-
-def _last_line(error: BaseException) -> str:
-    lines: Sequence[str] = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

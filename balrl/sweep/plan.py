@@ -72,6 +72,7 @@ class _Planner:
     def __init__(self, spec: SweepConfig, runs: Path, root: Path, imports: tuple[str, ...]) -> None:
         self.spec, self.folder, self.root, self.imports = spec, runs, root, imports
         self.parents: dict[str, Planned] = {}
+        self._made: dict[tuple[Any, ...], str] = {}
         self.runs: dict[str, Planned] = {}
 
     def add(
@@ -90,10 +91,14 @@ class _Planner:
         self.runs.setdefault(planned.name, planned)
 
     def _add_parent(self, label: str, shared: Mapping[str, Any], where: Mapping[str, Any]) -> str:
+        key = label, *where.values()
+        if key in self._made:
+            return self._made[key]
         entry = self.spec.pretrain[label]
         settings = {**shared, "warmup.steps": 0, "finetune.steps": 0, **_settings(entry)}
         planned = self._make(label, entry, settings, where, {}, None, is_parent=True)
         self.parents.setdefault(planned.name, planned)
+        self._made[key] = planned.name
         return planned.name
 
     def _make(
