@@ -12,7 +12,8 @@ from torch import Tensor
 
 from balrl.agent import Agent
 from balrl.chunks import Queue
-from balrl.envs.remote import Explorer, RemoteVectorEnv, Stepped, Tag
+from balrl.envs.actor_worlds import Explorer, Stepped, Tag
+from balrl.envs.remote import RemoteVectorEnv
 from balrl.errors import UserError
 from balrl.rollout import Collector, Policy
 
