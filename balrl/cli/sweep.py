@@ -23,6 +23,9 @@ USAGE = """balrl sweep SWEEP.yaml --out DIR
        balrl sweep DIR
        balrl sweep status DIR"""  # noqa: E501
 
+BETWEEN_LOOKS = 2.0
+"""Seconds between looks at what became of the runs."""
+
 
 def add_sweep_verb(verbs: Any) -> None:
     """Add ``balrl sweep`` to the command line's verbs."""
@@ -146,7 +149,10 @@ def _execute(folder: SweepFolder, options: argparse.Namespace) -> bool:
     progress = Progress(folder)
 
     def work() -> bool:
-        return bool(_executor(folder, options).run(progress.look, until))
+        try:
+            return bool(_executor(folder, options).run(progress.look, until))
+        finally:
+            progress.tell()  # what ended since the last look
 
     try:
         if folder.spec.search is None:
@@ -190,10 +196,17 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def look(self) -> None:
-        """Say what is new, every two seconds at most."""
-        if time.monotonic() - self._looked < 2.0:
+        """Say what is new, every few seconds at most."""
+        if time.monotonic() - self._looked < BETWEEN_LOOKS:
             return
         self._looked = time.monotonic()
+        self.tell()
+        if self._looked - self._counted > 60:
+            self._counted = self._looked
+            self.say(self._line())
+
+    def tell(self) -> None:
+        """Say what became of every run that ended since this was asked last."""
         for name in self.folder.plan:
             if self._told.get(name) in ("finished", "set aside"):
                 continue
@@ -202,9 +215,6 @@ class Progress:
             if standing.state in ("finished", "set aside"):
                 error = f": {standing.history.error}" if standing.state == "set aside" else ""
                 self.say(f"{standing.state}: {name}{error}")
-        if self._looked - self._counted > 60:
-            self._counted = self._looked
-            self.say(self._line())
 
     def _line(self) -> str:
         from balrl.sweep.status import look_at

@@ -31,11 +31,15 @@ def test_a_small_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.Capt
     assert "finished: " not in capsys.readouterr().out
 
 
-def test_what_failed_is_said_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("pause", [0.0, 1e9])
+def test_what_failed_is_said_and_tried_again(
+    pause: float, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balrl.cli.sweep.BETWEEN_LOOKS", pause)  # said during the work, or at its end, and once
     out = str(tmp_path / "sweep")
     assert main([*IQL, "--dataset", "nowhere.hdf5", "--env", "Hopper-v5", "--out", out, "--jobs", "1"]) == 1
     shown = capsys.readouterr().out
-    assert "nowhere.hdf5" in shown
+    assert shown.count("no dataset file at 'nowhere.hdf5'") == 1
     assert f"1 runs were set aside; try them again with: balrl sweep {out} --again" in shown
     assert main(["sweep", out, "--jobs", "1"]) == 1
     [name] = open_sweep(tmp_path / "sweep").plan
