@@ -25,7 +25,7 @@ from balrl.run.registry import make_env, reference_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "flows" / "runs.jsonl"
-PARTS = ("locomotion", "fork", "fork-good")
+PARTS = ("locomotion", "fork", "fork-good", "halfcheetah-why")
 FLOWS = ("fql", "qc-fql")
 
 
@@ -38,19 +38,30 @@ class Job(NamedTuple):
     seed: int
 
 
+def methods_of(part: str, protocol: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return a part's methods, each with the method whose preset it has, ``base``, and settings of its own."""
+    general = {
+        name: {"base": name, **settings.get(protocol[part]["preset"], {})}
+        for name, settings in protocol["methods"].items()
+    }
+    return {
+        name: {**general[method["base"]], **method} for name, method in protocol[part].get("methods", general).items()
+    }
+
+
 def run_of(job: Job, protocol: Mapping[str, Any], folder: Path | None) -> Run:
     """Return what a job runs."""
-    part = protocol[job.part]
-    found = {**protocol["settings"], **part["settings"], **part["data"][job.data]}
-    found |= protocol["methods"][job.method].get(job.part, {}) | {"seed": job.seed}
+    part, method = protocol[job.part], dict(methods_of(job.part, protocol)[job.method])
+    base = method.pop("base")
+    found = {**protocol["settings"], **part["settings"], **part["data"][job.data], **method, "seed": job.seed}
     found = {key: parse_yaml(value, key) if isinstance(value, str) else value for key, value in found.items()}
-    if job.part == "locomotion":
+    if part["preset"] == "locomotion":
         assert folder is not None
         found["dataset"] = str(folder / found["dataset"])
-    if job.method == "bc":  # which has nothing to learn online
+    if base == "bc":  # which has nothing to learn online
         found = {key: value for key, value in found.items() if not key.startswith("finetune")}
         found["pretrain.updates"] = part["settings"].get("pretrain.updates", 6000)
-    return Run(f"{job.method}/{part['preset']}", found)
+    return Run(f"{base}/{part['preset']}", found)
 
 
 def keep(job: Job, path: Path, protocol: Mapping[str, Any]) -> None:
@@ -60,7 +71,7 @@ def keep(job: Job, path: Path, protocol: Mapping[str, Any]) -> None:
     record["seconds"] = round(sum(summary["wall_seconds"].values()))
     for phase, names in (("offline", ("pretrain",)), ("online", ("warmup", "finetune"))):
         record[phase] = [round(e["score"], 2) for e in evaluations if e["phase"] in names and e["updates"]]
-    if job.method in FLOWS:
+    if methods_of(job.part, protocol)[job.method]["base"] in FLOWS:
         record["sampled"] = sampled(path, protocol["sampled_episodes"])
     shutil.rmtree(path / "checkpoints")
     with RESULTS.open("a") as file:
@@ -89,9 +100,10 @@ def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
         "| data | method | seeds | offline, last | offline, last half | online, mean | online, last | sampled, last |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for data in (data for part in PARTS for data in protocol[part]["data"]):
-        for method in protocol["methods"]:
-            rows = [r for r in records if (r["data"], r["method"]) == (data, method)]
+    tables = [(part, data) for part in PARTS for data in protocol[part]["data"]]
+    for part, data in tables:
+        for method in methods_of(part, protocol):
+            rows = [r for r in records if (r["part"], r["data"], r["method"]) == (part, data, method)]
             if not rows:
                 continue
             offline, online = ([r[phase] for r in rows] for phase in ("offline", "online"))
@@ -117,8 +129,9 @@ def main() -> None:
         for part in options.parts
         for seed in protocol[part]["full_seeds" if options.full else "seeds"]
         for data in protocol[part]["data"]
-        for method in options.methods or protocol["methods"]
-        if part != "locomotion" or options.data is not None
+        for method in methods_of(part, protocol)
+        if method in (options.methods or [method])
+        if protocol[part]["preset"] != "locomotion" or options.data is not None
     ]
     RESULTS.parent.mkdir(exist_ok=True)
     missing = [] if options.report_only else sorted((j for j in jobs if j not in done), key=lambda j: j.seed)
