@@ -19,6 +19,8 @@ from balrl.random_stream import RandomStream
 from balrl.vmap import rows, stacked
 
 ORTHOGONAL_GAIN = math.sqrt(2.0)
+ROUNDING = 1e-6
+"""Deviations below this share of the mean are what float32 makes of a constant."""
 
 
 def orthogonal(members: tuple[int, ...], fan_in: int, fan_out: int, gain: float = ORTHOGONAL_GAIN) -> nn.Parameter:
@@ -196,9 +198,9 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     def fit(self, mean: Tensor, std: Tensor) -> None:
-        """Copy a mean and a standard deviation, each ``[width]``; zero deviations become 1."""
+        """Copy a mean and a standard deviation, each ``[width]``; those that are 0, or rounding, become 1."""
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.std.copy_(torch.where(std > ROUNDING * mean.abs(), std, torch.ones_like(std)))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -103,14 +103,23 @@ class RewardEnsemble(nn.Module):
             own[name].copy_(value if value.shape == own[name].shape else value[index : index + 1])
         return made
 
-    def save(self, path: str | Path) -> Path:
-        """Write one ``.safetensors`` file, the settings as JSON in its header; whole or not at all."""
+    def save(self, path: str | Path, notes: Mapping[str, str] | None = None) -> Path:
+        """Write one ``.safetensors`` file, the settings as JSON in its header; whole or not at all.
+
+        Args:
+            path: of the file.
+            notes: further entries of the header, by name.
+        """
         from safetensors.torch import save_file
 
         path = check_target(Path(path), (".safetensors",))
         temporary = path.with_name(f".{path.name}")
         header = json.dumps({"format": FORMAT, **self.settings})
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary, {"balrl.rewards": header})
+        save_file(
+            {k: v.contiguous() for k, v in self.state_dict().items()},
+            temporary,
+            {**(notes or {}), "balrl.rewards": header},
+        )
         temporary.replace(path)
         return path
 

@@ -128,11 +128,17 @@ def quality(ensemble: RewardEnsemble, inputs: Tensor, labels: Tensor) -> dict[st
     ``accuracy`` and ``loss`` (without regularisation) per member; ``ensemble_accuracy``, ``calibration_error`` and the
     ``reliability`` curve of the members' mean probability.
     """
-    predicted = predicted_preferences(ensemble, inputs)
+    return quality_of(returns_of(ensemble, inputs), labels)
+
+
+def quality_of(returns: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return `quality` of members whose scores of the pairs' segments are ``[k, P, 2]``."""
+    first, second = returns.unbind(-1)
+    predicted = torch.sigmoid(second - first)
     curve = reliability(predicted.mean(0).cpu(), labels.cpu())
     return {
         "accuracy": accuracy(predicted, labels).tolist(),
-        "loss": preference_loss(returns_of(ensemble, inputs), labels).tolist(),
+        "loss": preference_loss(returns, labels).tolist(),
         "ensemble_accuracy": float(accuracy(predicted.mean(0), labels)),
         "calibration_error": curve.error,
         "reliability": [x.tolist() for x in curve[:3]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from balrl.conservative_objectives import check_members, conservative
-from balrl.errors import UserError, read_text
-from balrl.foreign import expect, parse_json
+from balrl.errors import UserError
 from balrl.rewards.best_of_n import expected_best_of_n, kl_of_best_of_n
+from balrl.rewards.rows import read_rows
 
 
 class BestOfN(NamedTuple):
@@ -73,9 +73,7 @@ def read_pool(path: str | Path, group: str = "prompt", scores: str = "scores", g
         UserError: naming the row and the column that is not as expected.
     """
     path = Path(path)
-    rows = _rows(path)
-    if not rows:
-        raise UserError(f"'{path}' holds no rows")
+    rows = read_rows(path, "pool")
     found: list[list[float]] = []
     for index, row in enumerate(rows):
         values = row.get(scores)
@@ -103,27 +101,3 @@ def read_pool(path: str | Path, group: str = "prompt", scores: str = "scores", g
 def powers_of_two(most: int) -> list[int]:
     """Return 1, 2, 4, … up to `most`, which ends the list."""
     return [*(n for n in (2**i for i in range(most.bit_length())) if n < most), most]
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"no pool at '{path}': no such file")
-    if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet as parquet
-            from pyarrow import ArrowException
-        except ModuleNotFoundError as error:
-            raise UserError("Parquet files need pyarrow: pip install 'balrl[parquet]', or give JSONL") from error
-        try:
-            return list(parquet.read_table(path).to_pylist())
-        except (ArrowException, OSError) as error:
-            raise UserError(f"'{path}' is not a Parquet file: {str(error).splitlines()[0]}") from error
-    return list(_json_lines(path))
-
-
-def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    for number, line in enumerate(read_text(path, "pool").splitlines(), 1):
-        if not line.strip():
-            continue
-        source = f"'{path}' line {number}"
-        yield expect(parse_json(line, source), dict, source)
