@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from balrl.cli.arguments import add_fields, given_fields, non_negative, number, positive
 from balrl.cli.label import add_label_verbs
+from balrl.cli.texts import add_pairs, add_training, check_one_kind, scored, train_on_texts
 from balrl.config import EnsembleConfig, FitConfig, TeacherConfig
 from balrl.errors import UserError
 
@@ -39,15 +40,16 @@ def add_reward_verbs(verbs: Any) -> None:
     add_label_verbs(actions)
 
     train = actions.add_parser("train", help="train a reward ensemble on preferences")
-    train.add_argument("preferences", metavar="PREFERENCES", type=Path)
+    add_pairs(train)
     train.add_argument("--out", type=Path, required=True, help="a .safetensors file to write")
     add_fields(train, EnsembleConfig, FitConfig)
+    add_training(train)
     train.add_argument("--seed", type=non_negative, default=0, help="default: 0")
     train.set_defaults(run=_train)
 
     evaluate = actions.add_parser("evaluate", help="accuracy and calibration on preferences")
     evaluate.add_argument("ensemble", metavar="ENSEMBLE", type=Path)
-    evaluate.add_argument("preferences", metavar="PREFERENCES", type=Path)
+    add_pairs(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     relabel = actions.add_parser("relabel", help="copy a dataset with learned rewards")
@@ -82,6 +84,9 @@ def add_reward_verbs(verbs: Any) -> None:
     best.add_argument("--coefficient", type=number, help="of all of them; default: each one's own")
     best.add_argument("--group", default="prompt", help="column that tells groups apart; default: prompt")
     best.add_argument("--scores", default="scores", help="column of the members' scores; default: scores")
+    best.add_argument(
+        "--ensemble", type=Path, help="reward of texts that scores the column 'completion' in place of --scores"
+    )
     best.add_argument("--gold", default="gold", help="column of the true scores; default: gold")
     best.set_defaults(run=_best_of_n)
 
@@ -114,6 +119,11 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.settings import validate
 
     check_target(options.out, (".safetensors",))
+    check_one_kind(options)
+    if options.text:
+        found, reward = train_on_texts(options)
+        _print_trained(found, options.out, reward.members)
+        return
     config = validate(FitConfig, given_fields(options, FitConfig), "the training")
     made = validate(EnsembleConfig, given_fields(options, EnsembleConfig), "the ensemble")
     preferences = Preferences.load(options.preferences)
@@ -130,14 +140,19 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
             seed=options.seed,
         )
     ensemble.save(options.out)
-    measured_on = f"{found['held_out_pairs']} held-out pairs" if found["held_out_pairs"] else "the training pairs"
-    _print_quality(found, measured_on)
-    print(f"wrote {options.out}: {made.members} members, {found['epochs']} epochs")
+    _print_trained(found, options.out, made.members)
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.rewards import Preferences, RewardEnsemble, quality
 
+    check_one_kind(options)
+    if options.text:
+        from balrl.rewards.language import load_reward, read_text_pairs
+
+        pairs = read_text_pairs(options.text)
+        _print_quality(load_reward(options.ensemble).quality(pairs), f"{len(pairs)} pairs")
+        return
     preferences = Preferences.load(options.preferences)
     preferences.check_labelled()
     found = quality(RewardEnsemble.load(options.ensemble), preferences.inputs, preferences.labels)
@@ -164,7 +179,10 @@ def _best_of_n(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.cli.console import make_console
     from balrl.rewards.pool import powers_of_two, read_pool
 
-    pool = read_pool(options.file, options.group, options.scores, options.gold)
+    if options.ensemble:
+        pool = scored(options.file, options.ensemble, options.group, options.gold)
+    else:
+        pool = read_pool(options.file, options.group, options.scores, options.gold)
     counts = options.n or powers_of_two(min(len(g) for g in pool.groups))
     table = Table("objective", "n", "KL, nats", "proxy", "gold")
     for objective in options.objectives:
@@ -194,6 +212,12 @@ def _study(options: argparse.Namespace, _: list[str]) -> None:
     if not results:
         raise UserError(f"'{options.out}' holds no results of a study; run it without --report-only")
     print(f"wrote {write_report(results, options.out)}")
+
+
+def _print_trained(found: dict[str, Any], out: Path, members: int) -> None:
+    measured_on = f"{found['held_out_pairs']} held-out pairs" if found["held_out_pairs"] else "the training pairs"
+    _print_quality(found, measured_on)
+    print(f"wrote {out}: {members} members, {found['epochs']} epochs")
 
 
 def _print_quality(found: dict[str, Any], measured_on: str) -> None:

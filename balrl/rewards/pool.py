@@ -82,16 +82,20 @@ def read_pool(path: str | Path, group: str = "prompt", scores: str = "scores", g
         if len(values) != len(found[0] if found else values):
             raise UserError(f"'{path}' row {index} has {len(values)} member scores, the rows before {len(found[0])}")
         found.append([float(x) for x in values])
+    return make_pool(rows, torch.tensor(found, dtype=torch.float64).T, group, gold, path)
+
+
+def make_pool(rows: Sequence[dict[str, Any]], scores: Tensor, group: str, gold: str, path: Path) -> Pool:
+    """Return the pool of a file's rows, whose members' scores ``[k, N]`` are known; the rest as for `read_pool`."""
+    check_members(scores)
     with_gold = [isinstance(row.get(gold), int | float) for row in rows]
     if any(with_gold) and not all(with_gold):
         raise UserError(f"'{path}' row {with_gold.index(False)} has no number '{gold}', others have")
-    members = torch.tensor(found, dtype=torch.float64).T
-    check_members(members)
     indices: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         indices.setdefault(json.dumps(row.get(group)), []).append(index)
     return Pool(
-        members,
+        scores,
         torch.tensor([row[gold] for row in rows], dtype=torch.float64) if all(with_gold) else None,
         tuple(torch.tensor(g) for g in indices.values()),
         rows,

@@ -33,6 +33,7 @@ class HeadsReward:
         seed: of the initialisation.
         sees_length: give members ``log(1 + characters)`` of the completion, too. Without it members on `WordLlama`
             cannot prefer a text for its length.
+        shared_trunk: one trunk under k linear heads.
         ensemble: a trained one; None: a new one.
     """
 
@@ -43,11 +44,12 @@ class HeadsReward:
         hidden: Sequence[int] = (256, 256),
         seed: int = 0,
         sees_length: bool = False,
+        shared_trunk: bool = False,
         ensemble: RewardEnsemble | None = None,
     ) -> None:
         self.encoder, self.sees_length = encoder, sees_length
         width = 2 * encoder.width + sees_length
-        self.ensemble = ensemble or RewardEnsemble(width, members, hidden, seed=seed)
+        self.ensemble = ensemble or RewardEnsemble(width, members, hidden, shared_trunk, seed)
         found = self.ensemble.inputs.mean.shape[0]
         if found != width:
             raise UserError(f"the ensemble takes {found} numbers, '{encoder.name}' makes {width} of a text")
