@@ -87,8 +87,8 @@ def some_pairs(count: int, protocol: Mapping[str, Any], seed: int) -> TextPairs:
     return TextPairs([protocol["prompt"]] * count, [first[r] for r in rows], [second[r] for r in rows], labels)
 
 
-def first_model(protocol: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
-    """Return a tokenizer of whole words, and a small model that says texts as the pairs are made of."""
+def first_model(protocol: Mapping[str, Any], seed: int, folder: Path) -> Any:
+    """Return a tokenizer of whole words; a small model that says texts as the pairs are made of is in the folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -98,6 +98,8 @@ def first_model(protocol: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     names = dict(zip(("pad_token", "eos_token", "unk_token"), SPECIAL, strict=False))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, padding_side="left", **names)
+    if folder.exists():
+        return tokenizer
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -126,10 +128,25 @@ def first_model(protocol: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return tokenizer, model
+    model.save_pretrained(folder.with_suffix(".part"))
+    tokenizer.save_pretrained(folder.with_suffix(".part"))
+    folder.with_suffix(".part").rename(folder)
+    return tokenizer
 
 
-def run(job: Job, protocol: Mapping[str, Any]) -> dict[str, Any]:
+def learned_reward(job: Job, protocol: Mapping[str, Any], file: Path) -> HeadsReward:
+    """Return the reward of a seed and a share of wrong labels, the same for all objectives and trainers."""
+    if not file.exists():
+        about = protocol["reward"]
+        pairs = some_pairs(about["pairs"], protocol, job.seed).flipped(job.flip, job.seed)
+        made = HeadsReward(WordLlama(), about["members"], about["hidden"], job.seed, sees_length=True)
+        config = FitConfig(epochs=about["epochs"], learning_rate=about["learning_rate"], patience=about["patience"])
+        made.fit(pairs, config, seed=job.seed)
+        made.save(file)
+    return HeadsReward.load(file)
+
+
+def run(job: Job, protocol: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """Train once, and return what was seen."""
     torch.set_num_threads(1)
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -141,11 +158,8 @@ def run(job: Job, protocol: Mapping[str, Any]) -> dict[str, Any]:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    start, about = time.process_time(), protocol["reward"]
-    pairs = some_pairs(about["pairs"], protocol, job.seed).flipped(job.flip, job.seed)
-    learned = HeadsReward(WordLlama(), about["members"], about["hidden"], job.seed, sees_length=True)
-    config = FitConfig(epochs=about["epochs"], learning_rate=about["learning_rate"], patience=about["patience"])
-    learned.fit(pairs, config, seed=job.seed)
+    start = time.process_time()
+    learned = learned_reward(job, protocol, out / f"reward-{job.flip}-{job.seed}.safetensors")
     quality = learned.quality(some_pairs(1000, protocol, job.seed + 500))
     reward = ConservativeReward(
         learned,
@@ -153,12 +167,11 @@ def run(job: Job, protocol: Mapping[str, Any]) -> dict[str, Any]:
         kl_coefficient=protocol["training"]["beta"],
         gold=lambda _, completions: gold_of(completions, protocol),
     )
-    tokenizer, model = first_model(protocol, job.seed)
+    first = out / f"first-{job.seed}"
+    tokenizer = first_model(protocol, job.seed, first)
     monitor = OveroptimizationMonitor()
     config_name, trainer_name = TRAINERS[job.trainer]
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
         args = getattr(trl, config_name)(
             output_dir=folder,
             max_completion_length=protocol["longest"],
@@ -172,7 +185,7 @@ def run(job: Job, protocol: Mapping[str, Any]) -> dict[str, Any]:
         )
         data = datasets.Dataset.from_dict({"prompt": [protocol["prompt"]] * 64})
         trainer = getattr(trl, trainer_name)(
-            model=folder,
+            model=str(first),
             reward_funcs=reward,
             args=args,
             train_dataset=data,
@@ -265,8 +278,9 @@ def main() -> None:
     jobs = [Job(*job) for job in product(options.parts, protocol["flips"], protocol["objectives"], seeds)]
     missing = [] if options.report_only else sorted((j for j in jobs if j not in done), key=lambda j: j.seed)
     RESULTS.parent.mkdir(exist_ok=True)
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        for finished in as_completed([pool.submit(run, job, protocol) for job in missing]):
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        for finished in as_completed([pool.submit(run, job, protocol, options.out) for job in missing]):
             record = finished.result()
             with RESULTS.open("a") as file:
                 file.write(json.dumps(record) + "\n")
