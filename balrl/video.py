@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from balrl.errors import UserError, first_line
+from balrl.errors import UserError, check_target, first_line
 from balrl.rollout import Collector
 
 FRAMES_PER_SECOND = 25
@@ -66,12 +67,43 @@ def frames_between(env: gym.vector.VectorEnv[Any, Any, Any]) -> tuple[int, float
     return every, every / fps
 
 
-def write_gif(film: Film, path: Path) -> None:
-    """Write a film as a GIF, whole or not at all."""
+def check_film(path: Path) -> Path:
+    """Return a file for a film; raise a `UserError` if it cannot be written."""
+    check_target(path, (".gif", ".mp4"))
+    if path.suffix == ".mp4":
+        _av()
+    return path
+
+
+def write_film(film: Film, path: Path) -> None:
+    """Write a film as a GIF, or as an MP4 (H.264, extra `film`) of a tenth of its size; whole or not at all."""
     temporary = path.with_name(f".{path.name}")
-    first, *rest = film.pictures
-    first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 * film.seconds), loop=0)
+    if path.suffix == ".mp4":
+        _write_mp4(film, temporary)
+    else:
+        first, *rest = film.pictures
+        first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 * film.seconds), loop=0)
     temporary.replace(path)
+
+
+def _write_mp4(film: Film, path: Path) -> None:
+    av = _av()
+    width, height = (side + side % 2 for side in film.pictures[0].size)  # H.264's colours are of squares of four
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(1 / film.seconds).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt, stream.options = width, height, "yuv420p", {"crf": "26"}
+        for picture in film.pictures:
+            frame = av.VideoFrame.from_image(picture.convert("RGB").resize((width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise UserError("MP4 files need PyAV: pip install 'balrl[film]', or name a .gif") from error
+    return av
 
 
 def draw_or_explain(draw: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ from gymnasium.vector import VectorWrapper
 from torch import Tensor
 
 from balrl.envs.torch_env import TorchVectorEnv
-from balrl.video import Film, frames_between, small_picture, write_gif
+from balrl.video import Film, frames_between, small_picture, write_film
 
 
 class FilmFirstWorld(VectorWrapper):
@@ -73,4 +73,4 @@ class FilmFirstWorld(VectorWrapper):
         self._kept = []
         first = (self.steps - 1) // self.every * self.every
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_gif(Film(pictures, self._seconds, len(pictures)), self.folder / f"step-{first:09d}.gif")
+        write_film(Film(pictures, self._seconds, len(pictures)), self.folder / f"step-{first:09d}.gif")

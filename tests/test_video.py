@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from balrl.agents import BC
 from balrl.cli.main import main
 from balrl.envs import PointMazeVectorEnv
 from balrl.errors import UserError
-from balrl.video import film_episode, write_gif
+from balrl.video import film_episode, write_film
 
 
 def agent() -> BC:
@@ -44,7 +45,7 @@ def test_the_body_is_where_the_state_says() -> None:
 def test_films_are_thinned_and_made_smaller(tmp_path: Path) -> None:
     env = PointMazeVectorEnv(1, "large", max_episode_steps=11)
     env.metadata = {**env.metadata, "render_fps": 125}
-    write_gif(film_episode(lambda o: torch.ones(1, 2), env, seed=0), tmp_path / "a.gif")
+    write_film(film_episode(lambda o: torch.ones(1, 2), env, seed=0), tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as film:
         assert (film.n_frames, max(film.size), film.info["duration"]) == (3, 320, 40)  # type: ignore[attr-defined]
     assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
@@ -54,12 +55,36 @@ def test_what_users_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     steps = balrl.record_video(agent(), tmp_path / "maze.gif", "balrl/PointMaze-v0")
     with Image.open(tmp_path / "maze.gif") as film:
         assert film.n_frames <= steps <= 200  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"ends in \.gif"):
-        balrl.record_video(agent(), tmp_path / "maze.mp4", "balrl/PointMaze-v0")
+    with pytest.raises(UserError, match=r"ends in \.gif or \.mp4"):
+        balrl.record_video(agent(), tmp_path / "maze.avi", "balrl/PointMaze-v0")
     with pytest.raises(UserError, match="4 observations and 2 actions"):
         balrl.record_video(agent(), tmp_path / "x.gif", "balrl/Pendulum-v1")
     assert main(["evaluate", str(tmp_path), "--video", str(tmp_path / "a.png")]) == 2
-    assert "ends in .gif" in capsys.readouterr().err
+    assert "ends in .gif or .mp4" in capsys.readouterr().err
+
+
+def test_an_mp4_shows_the_same(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    env = PointMazeVectorEnv(1, "large", max_episode_steps=40)
+    film = film_episode(lambda o: torch.ones(1, 2), env, seed=0)
+    for name in ("a.mp4", "a.gif"):
+        write_film(film, tmp_path / name)
+    with av.open(str(tmp_path / "a.mp4")) as found:
+        stream = found.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in found.decode(stream)]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == pytest.approx(1 / film.seconds)
+    assert len(frames) == len(film.pictures) == 40
+    for frame, picture in zip(frames, film.pictures, strict=True):
+        shown = np.asarray(picture.resize(frame.shape[1::-1])).astype(int)
+        assert np.abs(shown - frame).mean() < 6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.gif", "a.mp4"]
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"pip install 'balrl\[film\]', or name a \.gif"):
+        balrl.record_video(agent(), tmp_path / "maze.mp4", "balrl/PointMaze-v0")
 
 
 def test_what_cannot_be_drawn_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def add_run_verbs(verbs: Any) -> None:
         "--offline", action="store_true", help="estimate it from logged data instead of playing: critics, fitted Q"
     )
     evaluate.add_argument("--dataset", help="for --offline; default: the run's own")
-    evaluate.add_argument("--video", type=Path, metavar="FILE.gif", help="also film one episode")
+    evaluate.add_argument("--video", type=Path, metavar="FILE.mp4|gif", help="also film one episode")
     evaluate.set_defaults(run=_evaluate)
 
     plot = verbs.add_parser("plot", help="draw runs aligned at the switch: score, Q, TD error, KL")
@@ -72,6 +72,7 @@ def add_run_verbs(verbs: Any) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from balrl.report.tables import evaluation_table
     from balrl.run.trained import evaluate, record_video
+    from balrl.video import check_film
 
     if options.offline:
         from balrl.report.tables import offline_table
@@ -81,7 +82,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         make_console().print(offline_table(found))
         return
     if options.video is not None:
-        check_target(options.video, (".gif",))
+        check_film(options.video)
 
     result = evaluate(
         options.path,

@@ -17,7 +17,7 @@ from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
 from balrl.devices import check_device
 from balrl.envs.gymnasium_env import DEFAULT_LIMIT
-from balrl.errors import UserError, check_target
+from balrl.errors import UserError
 from balrl.evaluation import Evaluation, evaluate_policy
 from balrl.run.family import balance_of, constant
 from balrl.run.family_curve import family_curve
@@ -28,7 +28,7 @@ from balrl.run.presets import HoldsAgent
 from balrl.run.registry import load_dataset, make_drawn_env, make_env, reference_of, step_limit
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter
-from balrl.video import film_episode, write_gif
+from balrl.video import check_film, film_episode, write_film
 
 
 def load_agent(path: str | Path, device: str = "auto") -> Agent:
@@ -102,24 +102,24 @@ def record_video(
     device: str = "auto",
     balance: float | None = None,
 ) -> int:
-    """Film one episode of an agent's deterministic policy, write it as a GIF and return how many steps it took.
+    """Film one episode of an agent's deterministic policy, write it and return how many steps it took.
 
     Args:
         agent: an agent, or the run or checkpoint directory of one.
-        path: of the file, ``.gif``.
+        path: of the file, ``.mp4`` (extra `film`) or ``.gif``, ten times as large.
         env, env_kwargs, seed, balance: as `evaluate`'s; a callable must make worlds that can be drawn.
 
     Raises:
         UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
     """
-    target = check_target(Path(path), (".gif",))
+    target = check_film(Path(path))
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
     world = make_drawn_env(task, chosen.device, env_kwargs)
     try:
         film = film_episode(_policy(chosen, world, str(task), balance), world, seed, chosen.device)
     finally:
         world.close()
-    write_gif(film, target)
+    write_film(film, target)
     return film.steps
 
 
