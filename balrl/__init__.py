@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from balrl.data.dataset import Dataset
     from balrl.errors import EnvironmentFault, UserError
     from balrl.run.advice import advise
+    from balrl.run.html_report import write_report
     from balrl.run.members import member_configs
     from balrl.run.presets import TrainConfig, load_config
     from balrl.run.registry import load_dataset, make_env
@@ -46,6 +47,7 @@ __all__ = [
     "run_or_resume_together",
     "train",
     "train_population",
+    "write_report",
 ]
 _HOME = {
     "Batch": "batch",
@@ -61,6 +63,7 @@ _HOME = {
     "load_dataset": "run.registry",
     "make_env": "run.registry",
     "member_configs": "run.members",
+    "write_report": "run.html_report",
     **dict.fromkeys(("run_or_resume", "run_or_resume_together"), "run.run_or_resume"),
     **dict.fromkeys(("evaluate", "evaluate_offline", "family", "load_agent", "record_video"), "run.trained"),
 }

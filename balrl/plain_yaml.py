@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def dump_yaml(data: Any) -> str:
     """Write plain data as YAML that `parse_yaml` reads back."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def dump_in_one_line(data: Any) -> str:
+    """Write plain data as YAML in one line, as settings stand on a command line."""
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=math.inf
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def parse_yaml(text: str, source: str) -> Any:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, strategies as st
 
 from balrl.errors import UserError
-from balrl.plain_yaml import dump_yaml, parse_yaml
+from balrl.plain_yaml import dump_in_one_line, dump_yaml, parse_yaml
 
 
 def test_yaml_means_what_everybody_thinks() -> None:
@@ -41,3 +43,13 @@ def test_tags_and_depths_that_do_not_fit_are_one_line(text: str) -> None:
         parse_yaml(text, "here")
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0.5, 1e-5, None, True, "a b", "yes", "ü: x", [1, [2, "c, d"]], [], {}, {"a": [1]}]
+)
+def test_one_line_is_read_back(value: Any) -> None:
+    text = dump_in_one_line(value)
+    assert "\n" not in text
+    assert parse_yaml(text, "it") == value
+    assert "\n" not in dump_in_one_line(["word"] * 500)

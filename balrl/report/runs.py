@@ -61,7 +61,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Return the settings that make the method, under dotted keys."""
         kept = {key: value for key, value in self.config.items() if key not in (*IRRELEVANT, "env", "env_kwargs")}
-        flat = {key: value for key, value in _flatten(kept).items() if not key.endswith("eval_every")}
+        flat = {key: value for key, value in flatten(kept).items() if not key.endswith("eval_every")}
         if flat.get("finetune.retain") != "ratio":
             flat.pop("finetune.offline_ratio", None)  # of nothing
         for key in ("init.checkpoint", "dataset"):  # where a file lies says nothing
@@ -148,10 +148,11 @@ def read_evaluations(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {prefix + key: value}
     return flat
 
 

@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, get_args
 
 from balrl.foreign import read_json
+from balrl.quantities import duration
 from balrl.run.presets import TrainConfig
 from balrl.sweep.folder import Standing, State, SweepFolder
 
@@ -84,13 +85,6 @@ def status_table(folder: SweepFolder, status: SweepStatus, limit: int = 40) -> T
             words = f"{standing.holder}, for {age(standing.history.since)}"
         table.add_row(Text(name), state, str(standing.history.attempts or ""), Text(words))
     return table
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
 def _progress(folder: SweepFolder, name: str) -> float:

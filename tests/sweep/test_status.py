@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from balrl.run.run_lock import RunLock
-from balrl.sweep.status import duration, look_at, status_table
+from balrl.sweep.status import look_at, status_table
 from tests.sweep.small import small_sweep
 
 
@@ -45,7 +45,3 @@ def test_a_sweep_at_a_glance(tmp_path: Path) -> None:
             else few
         ).getvalue()
     )
-
-
-def test_durations_are_said_as_a_person_would() -> None:
-    assert [duration(s) for s in (5, 89, 600, 7_200)] == ["5 s", "89 s", "10 min", "2.0 h"]
