@@ -25,7 +25,7 @@ from balrl.run.registry import make_env, reference_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "flows" / "runs.jsonl"
-PARTS = ("locomotion", "fork", "fork-good", "halfcheetah-why")
+PARTS = ("locomotion", "fork", "fork-good", "halfcheetah-why", "halfcheetah-again")
 FLOWS = ("fql", "qc-fql")
 
 
