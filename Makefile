@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-stand-in test-kernels test-gpu check docs clean
+.PHONY: demo test test-slow test-stand-in test-kernels test-gpu check docs site tutorials clean
 
 demo: .venv/ready
 	$(BIN)/balrl train --preset famo2o-iql/point-maze
@@ -35,8 +35,19 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Pages that are made of code and of results, as they stand in docs/.
 docs: .venv/ready
 	$(BIN)/python scripts/make_docs.py
+	PYTHONPATH=. $(BIN)/python scripts/make_results.py
+	$(BIN)/python scripts/make_algorithms.py
+
+# The documentation's site, build/site/index.html: strict.
+site: .venv/ready
+	$(BIN)/python scripts/make_site.py
+
+# Run every tutorial and write its page; some ten minutes.
+tutorials: .venv/ready
+	$(BIN)/python scripts/make_tutorials.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

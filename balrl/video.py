@@ -47,7 +47,7 @@ def film_episode(
     pictures, steps, done = [], 0, False
     while not done and steps < LONGEST:
         if steps % every == 0:
-            pictures.append(small_picture(draw_or_explain(env.render)))
+            pictures.append(draw_or_explain(lambda: small_picture(draw_or_explain(env.render))))
         done = bool(collector.step(act).done[0])
         steps += 1
     return Film(pictures, seconds, steps)

@@ -8,9 +8,11 @@ and not run again; --report-only makes the table and the picture.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -128,9 +130,12 @@ def first_model(protocol: Mapping[str, Any], seed: int, folder: Path) -> Any:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    model.save_pretrained(folder.with_suffix(".part"))
-    tokenizer.save_pretrained(folder.with_suffix(".part"))
-    folder.with_suffix(".part").rename(folder)
+    part = folder.with_name(f".{folder.name}-{os.getpid()}")  # two may make the same
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    with contextlib.suppress(OSError):  # the other was first
+        part.rename(folder)
+    shutil.rmtree(part, ignore_errors=True)
     return tokenizer
 
 
@@ -142,7 +147,7 @@ def learned_reward(job: Job, protocol: Mapping[str, Any], file: Path) -> HeadsRe
         made = HeadsReward(WordLlama(), about["members"], about["hidden"], job.seed, sees_length=True)
         config = FitConfig(epochs=about["epochs"], learning_rate=about["learning_rate"], patience=about["patience"])
         made.fit(pairs, config, seed=job.seed)
-        made.save(file)
+        made.save(file.with_stem(f"{file.stem}-{os.getpid()}")).replace(file)
     return HeadsReward.load(file)
 
 
@@ -280,8 +285,13 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        for finished in as_completed([pool.submit(run, job, protocol, options.out) for job in missing]):
-            record = finished.result()
+        waiting = {pool.submit(run, job, protocol, options.out): job for job in missing}
+        for finished in as_completed(waiting):
+            try:
+                record = finished.result()
+            except Exception as error:  # of one: the others go on
+                print(f"failed: {waiting[finished]}: {type(error).__name__}: {error}", flush=True)
+                continue
             with RESULTS.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             print(f"done: {' '.join(str(record[key]) for key in Job._fields)}", flush=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import pytest
@@ -25,14 +26,58 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_configuration_table_and_the_tree_are_current() -> None:
-    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
+    module = script("make_docs")
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == module.render(), "run: make docs"
+    assert (ROOT / "docs" / "design.md").read_text(encoding="utf-8") == module.design(), "run: make docs"
+    assert "on_policy.py" in module.tree()
+
+
+def script(name: str) -> ModuleType:
+    """A module of scripts/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == module.render(), "run: make docs"
-    assert (ROOT / "docs" / "design.md").read_text(encoding="utf-8") == module.design(), "run: make docs"
-    assert "on_policy.py" in module.tree()
+    return module
+
+
+@pytest.mark.parametrize("name", ["make_results", "make_algorithms"])
+def test_pages_made_of_results_and_docstrings_are_current(name: str) -> None:
+    for path, text in script(name).files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run: make docs"
+
+
+def test_every_picture_of_results_has_its_command() -> None:
+    for page in (ROOT / "docs" / "results").glob("*.md"):
+        before = page.read_text(encoding="utf-8").split("![")
+        for index in range(1, len(before)):
+            above = "![".join(before[:index])
+            assert re.search(r"^    (python scripts/|balrl )", above, re.MULTILINE), f"{page.name}, picture {index}"
+
+
+TUTORIALS = script("make_tutorials")
+
+
+@pytest.mark.parametrize("name", TUTORIALS.names())
+def test_tutorials_pages_are_current(name: str) -> None:
+    page = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    assert page == TUTORIALS.rendered(name), "run: python scripts/make_tutorials.py --pages"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUTORIALS.names())
+def test_every_tutorial_runs(name: str) -> None:
+    """Short: in a process of its own, as its commands do."""
+    made = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import make_tutorials as m; m.make({name!r}, True)"
+    )
+    done = subprocess.run([sys.executable, "-c", made], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_are_documented() -> None:
+    assert script("make_site").undocumented() == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -26,4 +26,4 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
     default = options.runs[0] / "report.html" if one else Path("report.html")
     with make_console().status("reading") as status:
         out = write_report(options.runs, options.out or default, not options.no_lint, options.film, status.update)
-    print(f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB")
+    print(f"wrote {out}: {out.stat().st_size / 1e3:,.0f} kB")

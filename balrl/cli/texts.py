@@ -30,7 +30,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     texts.add_argument("--sees-length", action="store_true", help="members see how long a completion is")
     texts.add_argument("--lora", metavar="PATH", help="adapters on the transformer there in place of an encoder")
     texts.add_argument("--rank", type=positive, help="of the adapters; default: 8")
-    texts.add_argument("--flip", type=number, default=0.0, help="share of labels to turn round; default: 0")
+    texts.add_argument("--flip", type=number, help="share of labels to turn round; default: 0")
 
 
 def check_one_kind(options: argparse.Namespace) -> None:
@@ -38,6 +38,10 @@ def check_one_kind(options: argparse.Namespace) -> None:
     if (options.preferences is None) == (options.text is None):
         found = "both" if options.text else "neither"
         raise UserError(f"expected either PREFERENCES or --text PAIRS, found {found}")
+    of_texts = ("encoder", "sees_length", "lora", "rank", "flip")
+    for name in of_texts if options.text is None else ():
+        if getattr(options, name, None):
+            raise UserError(f"--{name.replace('_', '-')} is for --text PAIRS: leave it out")
 
 
 def train_on_texts(options: argparse.Namespace) -> tuple[dict[str, Any], RewardOfTexts]:
@@ -47,9 +51,10 @@ def train_on_texts(options: argparse.Namespace) -> tuple[dict[str, Any], RewardO
     from balrl.settings import validate
 
     config = validate(FitConfig, given_fields(options, FitConfig), "the training")
-    if not 0 <= options.flip < 1:
-        raise UserError(f"--flip {options.flip:g}: expected a share from 0 to less than 1")
-    pairs = read_text_pairs(options.text).flipped(options.flip, options.seed)
+    flip = options.flip or 0.0
+    if not 0 <= flip < 1:
+        raise UserError(f"--flip {flip:g}: expected a share from 0 to less than 1")
+    pairs = read_text_pairs(options.text).flipped(flip, options.seed)
     with make_console().status("reading the texts") as status:
         reward = _new_reward(options)
         found = reward.fit(
@@ -90,7 +95,8 @@ def _new_reward(options: argparse.Namespace) -> RewardOfTexts:
             raise UserError("--rank is of adapters: give --lora PATH, or leave it out")
         encoder = make_encoder(options.encoder or "wordllama")
         return HeadsReward(encoder, made.members, made.hidden, options.seed, options.sees_length, made.shared_trunk)
-    unused = {"--encoder": options.encoder, "--sees-length": options.sees_length, "--hidden": options.hidden}
+    unused = {"--encoder": options.encoder, "--sees-length": options.sees_length}
+    unused |= {"--hidden": options.hidden, "--shared-trunk": options.shared_trunk}
     for name, value in unused.items():
         if value:
             raise UserError(f"{name} is not for adapters: leave it or --lora out")

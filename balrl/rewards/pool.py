@@ -81,7 +81,7 @@ def read_pool(path: str | Path, group: str = "prompt", scores: str = "scores", g
             raise UserError(f"'{path}' row {index}: '{scores}' is {values!r}, expected a list of the members' numbers")
         if len(values) != len(found[0] if found else values):
             raise UserError(f"'{path}' row {index} has {len(values)} member scores, the rows before {len(found[0])}")
-        found.append([float(x) for x in values])
+        found.append([_number(x, f"'{path}' row {index}: '{scores}'") for x in values])
     return make_pool(rows, torch.tensor(found, dtype=torch.float64).T, group, gold, path)
 
 
@@ -93,13 +93,22 @@ def make_pool(rows: Sequence[dict[str, Any]], scores: Tensor, group: str, gold: 
         raise UserError(f"'{path}' row {with_gold.index(False)} has no number '{gold}', others have")
     indices: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
-        indices.setdefault(json.dumps(row.get(group)), []).append(index)
+        indices.setdefault(json.dumps(row.get(group), default=str), []).append(index)
     return Pool(
         scores,
-        torch.tensor([row[gold] for row in rows], dtype=torch.float64) if all(with_gold) else None,
+        torch.tensor([_number(row[gold], f"'{path}': '{gold}'") for row in rows], dtype=torch.float64)
+        if all(with_gold)
+        else None,
         tuple(torch.tensor(g) for g in indices.values()),
         rows,
     )
+
+
+def _number(value: int | float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"{where} has a number that is too large for a score") from error
 
 
 def powers_of_two(most: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from balrl.checkpoint import write_text
 from balrl.errors import UserError, check_target, first_line, read_text
 from balrl.foreign import read_json
 from balrl.quantities import duration
-from balrl.report.compare import compare_runs
+from balrl.report.compare import Block, compare_runs
 from balrl.report.html.charts import run_charts, switch_charts
 from balrl.report.html.page import KINDS, Picture, Section, render
 from balrl.report.html.settings import command_of, settings_of, sources_in
@@ -51,7 +52,7 @@ def write_report(
         UserError: when a path holds no run, or a run has no evaluation yet.
     """
     target = check_target(Path(out), (".html",))
-    found = read_runs([Path(run) for run in runs])
+    found, skipped = _read([Path(run) for run in runs])
     names = _names(found)
     checked: dict[str, tuple[list[str] | None, str]] = {}
     sections, left, many = [], MOST_BYTES, len(found) > 1
@@ -67,8 +68,13 @@ def write_report(
         title = f"{len(found)} runs: {', '.join(dict.fromkeys(run.task for run in found))}"
     else:
         title = f"{found[0].method} on {found[0].task}"
-    shared, blocks = (switch_charts(names), compare_runs(found)) if many else ([], [])
-    write_text(target, render(title, sections, shared, blocks))
+    blocks: list[Block] = []
+    if many:
+        try:
+            blocks = compare_runs(found)
+        except UserError as error:
+            skipped = [*skipped, f"No comparison: {error}"]
+    write_text(target, render(title, sections, switch_charts(names) if many else [], blocks, skipped))
     return target
 
 
@@ -79,14 +85,39 @@ def _names(runs: Sequence[Run]) -> dict[str, Run]:
         for run in group:
             task = f" on {run.task}" if len({r.task for r in runs}) > 1 else ""
             name = f"{method}{task}, seed {run.config['seed']}"
-            named[name if name not in named else f"{name} ({run.path.name})"] = run
+            if name in named:
+                name = f"{name} ({run.path.name})"
+            named[name if name not in named else f"{name} ({run.path})"] = run
     return named
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Return runs, each once, and what is to be said of those in folders that cannot be read."""
+    found: dict[Path, Run] = {}
+    notes: list[str] = []
+    for path in paths:
+        inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("*/config.yaml"))
+        for one in inside or [path]:
+            try:
+                found.setdefault(one.resolve(), read_runs([one])[0])
+            except UserError as error:
+                if one == path:
+                    raise
+                notes.append(f"Left out: {error}")
+    if not found:
+        raise UserError(notes[0].removeprefix("Left out: "))
+    return list(found.values()), notes
 
 
 def _section(
     name: str, run: Run, lint: tuple[list[str] | None, str], pictures: list[Picture], notes: list[str], many: bool
 ) -> Section:
-    summary = read_json(run.path / "summary.json", dict) if (run.path / "summary.json").exists() else {}
+    summary: Mapping[str, Any] = {}
+    if (run.path / "summary.json").exists():
+        try:
+            summary = read_json(run.path / "summary.json", dict)
+        except UserError as error:
+            notes = [*notes, str(error)]
     preset = run.config.get("preset")
     known = isinstance(preset, str) and preset in preset_names()
     defaults = load_config(preset).model_dump(mode="json") if known and isinstance(preset, str) else None
@@ -97,7 +128,7 @@ def _section(
         _facts(run, summary),
         findings(run, summary, _advice(run)),
         run_charts(run),
-        [] if many else switch_charts({name: run})[1:],
+        [] if many else [chart for chart in switch_charts({name: run}) if chart.title != "Score"],
         command_of(run.config, settings, run.path / "config.yaml"),
         None if run.finished else f"balrl train --resume {shlex.quote(str(run.path))}",
         settings,
@@ -110,13 +141,15 @@ def _section(
 
 
 def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    last, scores = run.evaluations[-1], [e["score"] for e in run.evaluations if e["score"] is not None]
+    last = run.evaluations[-1]
+    scores = [e["score"] for e in run.evaluations if e["score"] is not None and math.isfinite(e["score"])]
     unit = "normalised score" if run.is_normalized else "return"
     facts = [("method", run.method), ("task", run.task)]
     if scores:
         count = last.get("episodes")
         episodes = f" of {count} episodes" if isinstance(count, int) else ""
-        facts += [(f"last {unit}{episodes}", f"{last['score']:.1f}"), (f"best {unit}", f"{max(scores):.1f}")]
+        newest = f"{last['score']:.1f}" if last["score"] == scores[-1] else "not a number"
+        facts += [(f"last {unit}{episodes}", newest), (f"best {unit}", f"{max(scores):.1f}")]
     if last["success_rate"] is not None:
         facts.append(("success", f"{last['success_rate']:.0%}"))
     if run.config.get("dataset"):
@@ -126,7 +159,7 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts += [("environment steps", f"{steps:,}"), ("seed", str(run.config["seed"]))]
     seconds = summary.get("wall_seconds")
     if isinstance(seconds, Mapping):
-        facts.append(("time", duration(sum(float(s) for s in seconds.values()))))
+        facts.append(("time", duration(sum(s for s in seconds.values() if isinstance(s, int | float)))))
     return [*facts, ("outcome", str(summary.get("outcome", "not finished")))]
 
 
@@ -154,7 +187,8 @@ def _lint(run: Run) -> tuple[list[str] | None, str]:
     if not name:
         return None, "The run had no logged data."
     try:
-        keys = (run.config.get("data") or {}).get("observation_keys") or ()
+        settings = run.config.get("data")
+        keys = (settings.get("observation_keys") if isinstance(settings, Mapping) else None) or ()
         dataset = load_dataset(str(name), observation_keys=keys)
         return list(problems(dataset)), f"{len(dataset):,} transitions checked: nothing found."
     except UserError as error:
@@ -162,8 +196,9 @@ def _lint(run: Run) -> tuple[list[str] | None, str]:
 
 
 def _pictures(folder: Path) -> list[Picture]:
-    """Return the pictures and films in a run's folder."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in KINDS and p.name not in DRAWN)
+    """Return the pictures and films in a run's folder: whole files of its own, no links to others."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in KINDS and p.name not in DRAWN and p.name[0] != ".")
+    files = [path for path in files if path.is_file() and not path.is_symlink()]
     return [Picture(path.stem.replace("_", " ").replace("-", " "), path) for path in files]
 
 

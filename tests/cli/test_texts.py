@@ -83,6 +83,12 @@ def test_adapters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "--encoder is not for adapters",
         ),
         (["train", "--text", "{}/pairs.jsonl", "--encoder", "y", "--out", "{}/r.safetensors"], "no encoder 'y'"),
+        (["train", "prefs", "--flip", "0.3", "--out", "{}/r.safetensors"], "--flip is for --text PAIRS"),
+        (["train", "prefs", "--encoder", "x", "--out", "{}/r.safetensors"], "--encoder is for --text PAIRS"),
+        (
+            ["train", "--text", "{}/pairs.jsonl", "--lora", "x", "--shared-trunk", "--out", "{}/r.safetensors"],
+            "--shared-trunk is not for adapters",
+        ),
         (["evaluate", "{}/actions.safetensors", "--text", "{}/pairs.jsonl"], "not of texts"),
         (["best-of-n", "{}/pairs.jsonl", "--ensemble", "{}/actions.safetensors"], "row 0 has no text 'completion'"),
     ],

@@ -22,6 +22,11 @@ def test_lines_and_parquet_are_the_same(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.jsonl", "pool") == read_rows(tmp_path / "a.parquet", "pool") == rows
 
 
+def test_other_ends_of_lines_inside_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": "x\u2028y\u0085z"}\r\n{"a": "b"}')
+    assert read_rows(tmp_path / "a.jsonl", "pool") == [{"a": "x\u2028y\u0085z"}, {"a": "b"}]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ def test_a_run_with_its_film(run: Path, tmp_path: Path) -> None:
     assert "transitions checked: nothing found" in page
     assert "data:video/mp4" in page
     assert "balance map" in page
-    assert "curves.png" not in page
-    assert "going on" not in page
+    assert page.count("<img") == 1  # the map: curves and switch are drawn anew
+    assert page.count("<video") == 1
+    assert "It is not finished" not in page
     assert len(page) < 2_000_000
     before = (here / "film.mp4").stat().st_mtime_ns
     balrl.write_report([here], tmp_path / "a.html", film=True)
@@ -65,6 +67,46 @@ def test_what_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
     assert "No film: " in page
     large = (here / "large.png").stat().st_size
     assert ("is left out" in page) == (large * 4 // 3 > 5_000_000)
+
+
+def test_runs_that_broke_or_have_just_begun(run: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(run, tmp_path / "runs" / "broken")
+    evaluations = json.loads((broken / "evaluations.json").read_text())
+    (broken / "evaluations.json").write_text(json.dumps([*evaluations[:-1], {**evaluations[-1], "score": None}]))
+    (broken / "summary.json").write_text(json.dumps({"findings": 3, "wall_seconds": {"a": None}, "versions": 1}))
+    shutil.copytree(run, tmp_path / "runs" / "begun")
+    (tmp_path / "runs" / "begun" / "evaluations.json").write_text("[]")
+    page = balrl.write_report([tmp_path / "runs"], tmp_path / "a.html", lint=False).read_text()
+    assert "not a number" in page
+    assert "Left out: " in page
+    assert "has no evaluation yet" in page
+    for name in ("a", "b", "c"):
+        shutil.copytree(run, tmp_path / name / "run")
+    paths = [tmp_path / name / "run" for name in ("a", "b", "c")]
+    page = balrl.write_report(paths, tmp_path / "b.html", lint=False).read_text()
+    assert page.count('<section class="run"') == 3
+
+
+def test_pictures_are_the_runs_own_files(run: Path, tmp_path: Path) -> None:
+    here = shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (here / "x.png").symlink_to(tmp_path / "secret.png")
+    (here / ".film.mp4").write_bytes(b"half")
+    (here / "folder.png").mkdir()
+    page = balrl.write_report([here], tmp_path / "a.html", lint=False).read_text()
+    assert "c2VjcmV0" not in page
+    assert "<video" not in page
+
+
+def test_a_browser_draws_it(run: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium")
+    page = balrl.write_report([run], tmp_path / "a.html", lint=False)
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
+    done = subprocess.run([browser, *words, page.as_uri()], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.count("<svg") == page.read_text().count("data-chart=") > 5
+    assert done.stdout.count("<polyline") >= done.stdout.count("<svg")
 
 
 def test_what_would_be_too_large_is_left_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

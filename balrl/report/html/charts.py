@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
+
+from scipy.special import stdtrit
 
 from balrl.report.curves import PHASE_NAMES
 from balrl.report.runs import Run
@@ -13,8 +15,10 @@ from balrl.report.switch_plot import PANELS
 
 MOST_POINTS = 400
 """Of a curve; more are thinned evenly, first and last kept."""
-LATER = 1.959963984540054
-"""Deviations on each side of a mean that 95 % of a normal distribution lie within."""
+CERTAIN = 0.95
+"""Of intervals."""
+LARGEST = 1e300
+"""Larger values than that are no measurements, and a browser cannot draw them."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,7 @@ class Chart:
 
 def line(records: Iterable[Mapping[str, Any]], key: str, shift: float = 0, scale: float = 1.0) -> list[list[float]]:
     """Return a metric's finite values over the run's steps, thinned."""
-    found = [
-        [r["step"] - shift, scale * float(r[key])] for r in records if r.get(key) is not None and math.isfinite(r[key])
-    ]
-    return thinned(found)
+    return thinned([[r["step"] - shift, scale * float(r[key])] for r in records if _can_be_drawn(r.get(key))])
 
 
 def thinned(points: list[list[float]]) -> list[list[float]]:
@@ -75,17 +76,20 @@ def thinned(points: list[list[float]]) -> list[list[float]]:
 
 
 def score_points(run: Run, shift: float = 0) -> list[list[float]]:
-    """Return scores over a run's steps, each with the 95 % interval of its episodes' mean where it is known."""
+    """Return scores over a run's steps, each with the 95 % interval of its episodes' mean where it is known.
+
+    Student's: ``t · s / √n``, s with n − 1 of n episodes.
+    """
     slope = _points_per_return(run.evaluations)
     found = []
     for evaluation in run.evaluations:
         score, count = evaluation.get("score"), evaluation.get("episodes")
-        if score is None or not math.isfinite(score):
+        if not _can_be_drawn(score):
             continue
         point = [evaluation["step"] - shift, float(score)]
         spread = evaluation.get("return_std")
-        if slope is not None and isinstance(count, int) and count > 1 and spread is not None:
-            half = LATER * abs(slope) * float(spread) / math.sqrt(count)
+        if slope is not None and isinstance(count, int) and count > 1 and _can_be_drawn(spread):
+            half = abs(slope) * float(stdtrit(count - 1, (1 + CERTAIN) / 2)) * float(spread) / math.sqrt(count - 1)
             point += [point[1] - half, point[1] + half]
         found.append(point)
     return thinned(found)
@@ -172,14 +176,20 @@ def _keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for record in records for key in record))
 
 
+def _can_be_drawn(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and abs(value) < LARGEST
+
+
 def _points_per_return(evaluations: Sequence[Mapping[str, Any]]) -> float | None:
     """Return how many points of score one of return is: 1 without normalisation, else from two evaluations."""
     pairs = [
         (float(e["return_mean"]), float(e["score"]))
         for e in evaluations
-        if all(e.get(key) is not None and math.isfinite(e[key]) for key in ("return_mean", "score"))
+        if all(_can_be_drawn(e.get(key)) for key in ("return_mean", "score"))
     ]
     if not pairs:
         return None
+    if all(e.get("normalized_score") is None for e in evaluations):
+        return 1.0
     low, high = min(pairs), max(pairs)
     return (high[1] - low[1]) / (high[0] - low[0]) if high[0] > low[0] else None

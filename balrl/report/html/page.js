@@ -11,7 +11,9 @@
     if (parent) parent.appendChild(element);
     return element;
   }
+  const extent = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
   function ticks(low, high, count) {
+    if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) return [low];
     const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw) || raw;
     const found = [];
@@ -54,9 +56,9 @@
       const f = chart.log ? (y) => Math.asinh(y / 0.2) : (y) => y;
       const xs = points.map((p) => p[0]).concat(chart.marks.map((m) => m[0]));
       const ys = points.flatMap((p) => p.slice(1)).map(f);
-      let [x0, x1] = [Math.min(...xs), Math.max(...xs)], [y0, y1] = [Math.min(...ys), Math.max(...ys)];
+      let [x0, x1] = extent(xs), [y0, y1] = extent(ys);
       if (x1 <= x0) [x0, x1] = [x0 - 1, x1 + 1];
-      if (y1 <= y0) [y0, y1] = y0 ? [y0 - Math.abs(y0) / 2, y0 + Math.abs(y0) / 2] : [-0.1, 1];
+      if (y1 - y0 <= 1e-9 * Math.abs(y0)) [y0, y1] = y0 ? [y0 - Math.abs(y0) / 2, y0 + Math.abs(y0) / 2] : [-0.1, 1];
       const pad = 0.05 * (y1 - y0);
       [y0, y1] = [y0 - pad, y1 + pad];
       const X = (x) => LEFT + ((x - x0) / (x1 - x0)) * (W - LEFT - RIGHT);

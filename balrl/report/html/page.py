@@ -80,7 +80,13 @@ class Section:
     notes: Sequence[str] = field(default_factory=list)
 
 
-def render(title: str, sections: Sequence[Section], shared: Sequence[Chart], blocks: Sequence[Block]) -> str:
+def render(
+    title: str,
+    sections: Sequence[Section],
+    shared: Sequence[Chart],
+    blocks: Sequence[Block],
+    notes: Sequence[str] = (),
+) -> str:
     """Return a page.
 
     Args:
@@ -88,6 +94,7 @@ def render(title: str, sections: Sequence[Section], shared: Sequence[Chart], blo
         sections: one for each run.
         shared: curves of all runs together.
         blocks: the comparison of methods, where there are several runs.
+        notes: what is not in the page, and why.
     """
     folder = resources.files("balrl.report.html")
     style, script, template = (
@@ -102,6 +109,7 @@ def render(title: str, sections: Sequence[Section], shared: Sequence[Chart], blo
         title=title,
         sections=sections,
         shared=shared,
+        notes=notes,
         blocks=[_block(block) for block in blocks],
         style=Markup(style),
         script=Markup(script),

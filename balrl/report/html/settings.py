@@ -74,7 +74,7 @@ def sources_in(text: str) -> dict[str, str]:
 def command_of(config: Mapping[str, Any], settings: list[Setting], file: Path) -> str:
     """Return the command line that begins the same run again: from its preset, or else from its file of settings."""
     preset = config.get("preset")
-    if not preset:
+    if not preset or all(setting.preset is None for setting in settings):  # or this balrl has no such preset
         return shlex.join(["balrl", "train", "--config", str(file)])
     changed = [f"{setting.key}={setting.value}" for setting in settings if setting.is_changed]
     imports = [word for name in config.get("imports") or [] for word in ("--import", str(name))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ def _outcome(run: Run, summary: Mapping[str, Any]) -> list[Sentence]:
 
 def _watchdog(summary: Mapping[str, Any], advice: Mapping[str, str]) -> list[Sentence]:
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for finding in summary.get("findings") or []:
+    seen = summary.get("findings")
+    for finding in seen if isinstance(seen, list) else []:
         if isinstance(finding, Mapping):
             found.setdefault(str(finding.get("pattern")), []).append(finding)
     said = []
@@ -111,4 +113,4 @@ def _champion(summary: Mapping[str, Any]) -> list[Sentence]:
 
 
 def _numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and value == value for value in values)
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +19,30 @@ from balrl.rewards.monitor import RewardMonitor
 
 FROM_KL = {"softmin": 1.0, "uwo": 0.5}
 """Objectives whose coefficient a KL coefficient β sets, with what is divided by β."""
+Gold = Callable[[list[str], list[str]], Sequence[float | None]]
+END_MARKS = re.compile(r"(\s*(<\|[\w-]+\|>|</?s>|<pad>|<eos>|<end_of_turn>))+\s*$")
+"""What tokenizers end a text with, and OpenRLHF leaves on it."""
+OVERLAP = 64
+"""Characters at a prompt's end by which a query is known that begins with less than all of the prompt."""
+_WATCHING = threading.Lock()
+
+
+class Scored(NamedTuple):
+    """Texts with their scores.
+
+    Attributes:
+        members: ``[k, N]``, NaN where there is no text.
+        rewards: ``[N]``.
+        known: where all members' scores are numbers ``[N]``.
+        prompts, completions: of the rows that are texts; `rows` says which.
+    """
+
+    members: Tensor
+    rewards: Tensor
+    known: Tensor
+    prompts: list[str]
+    completions: list[str]
+    rows: list[int]
 
 
 class ConservativeReward:
@@ -37,7 +63,9 @@ class ConservativeReward:
         objective: as in `conservative`.
         coefficient: as there, or ``from-kl``.
         kl_coefficient: β, for ``from-kl``: what the trainer calls ``beta``.
-        gold: a true reward to watch and not to train on: ``gold(prompts, completions) → [N]`` numbers.
+        gold: a true reward to watch and not to train on: ``gold(prompts, completions) → [N]`` numbers, None where it
+            has none.
+        name: in logs; two of them in one trainer need two names.
     """
 
     def __init__(
@@ -46,17 +74,20 @@ class ConservativeReward:
         objective: str = "uwo",
         coefficient: float | str | None = None,
         kl_coefficient: float | None = None,
-        gold: Callable[[list[str], list[str]], Sequence[float]] | None = None,
+        gold: Gold | None = None,
+        name: str = "balrl",
     ) -> None:
         self.reward = load_reward(reward) if isinstance(reward, str | Path) else reward
-        self.objective, self.gold = objective, gold
+        self.objective, self.gold, self.name = objective, gold, name
+        if coefficient != "from-kl" and kl_coefficient is not None:
+            raise UserError("kl_coefficient is for coefficient='from-kl': give that, or leave it out")
         chosen = _from_kl(objective, kl_coefficient) if coefficient == "from-kl" else coefficient
         if isinstance(chosen, str):
             raise UserError(f"coefficient is '{chosen}', expected a number, None or 'from-kl'")
         conservative(torch.zeros(self.reward.members, 1), objective, chosen)  # complains of what is wrong with them
         self.coefficient = OBJECTIVES[objective] if chosen is None else float(chosen)
         self.monitor = RewardMonitor()
-        self.__name__ = f"balrl_{objective}"  # what TRL calls it in its logs
+        self.__name__ = f"{name}_{objective}"  # what TRL calls it in its logs
 
     def __call__(
         self,
@@ -74,70 +105,87 @@ class ConservativeReward:
             completions: of them ``[N]``.
             log_extra, log_metric: TRL's; its other arguments and the dataset's columns are not needed.
         """
-        texts = [(as_text(prompt), as_text(said)) for prompt, said in zip(prompts, completions, strict=True)]
-        rows = [row for row, (prompt, said) in enumerate(texts) if prompt is not None and said is not None]
-        asked, answered = ([str(texts[row][side]) for row in rows] for side in (0, 1))
-        scores = torch.full((self.reward.members, len(texts)), torch.nan)
-        if rows:
-            scores[:, rows] = self.reward.scores(asked, answered).float()
-        rewards = conservative(scores, self.objective, self.coefficient, check=False)
-        known = scores.isfinite().all(0)
-        self._log(scores, rewards, known, asked, answered, rows, log_extra, log_metric)
-        return [float(r) if ok else None for r, ok in zip(rewards, known.tolist(), strict=True)]
+        scored = self._scored(prompts, completions)
+        gold = self._gold(scored)
+        watched = scored.known if self.gold is None else scored.known & gold.isfinite()
+        with _WATCHING:
+            if bool(watched.any()):
+                self.monitor.add(scored.members[:, watched], scored.rewards[watched], gold[watched])
+            seen = self.monitor.pop() if log_metric is not None else {}
+        if log_metric is not None:
+            for name, value in seen.items():
+                if value == value:
+                    log_metric(name.replace("reward/", f"{self.name}/"), value)
+        if log_extra is not None:
+            for index, member in enumerate(scored.members):
+                log_extra(f"{self.name} member {index}", member.tolist())
+            if self.gold is not None:
+                log_extra(f"{self.name} gold", gold.tolist())
+        return _as_list(scored)
 
     def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float | None]:
         """Return rewards without counting them among what was seen in training."""
-        watched, self.monitor = self.monitor, RewardMonitor()
-        try:
-            return self(prompts, completions)
-        finally:
-            self.monitor = watched
+        return _as_list(self._scored(prompts, completions))
 
     def openrlhf(
         self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any] | None = None, **_: Any
     ) -> dict[str, Any]:
         """Be OpenRLHF's ``reward_func``: in the file that ``--reward.remote_url`` names, ``reward_func = ….openrlhf``.
 
+        It is called from several threads, often with one query at a time, and knows no missing rewards: what cannot be
+        scored gets 0, the mean over the texts of the training, and is counted.
+
         Args:
-            queries: prompts with their completions.
+            queries: prompts with their completions, marks of the end included.
             prompts: alone.
             labels: not needed.
 
         Returns:
-            ``rewards`` and ``scores`` ``[N]``, NaN where there is none, and ``extra_logs``.
+            ``rewards`` and ``scores`` ``[N]``, and ``extra_logs``: the members' disagreement, and 1 where nothing could
+            be scored.
         """
-        logs: dict[str, float] = {}
-        said = [query.removeprefix(prompt) for query, prompt in zip(queries, prompts, strict=True)]
-        found = self(prompts, said, log_metric=logs.__setitem__)
-        rewards = torch.tensor([torch.nan if reward is None else reward for reward in found])
-        extra = {name: torch.full_like(rewards, value) for name, value in logs.items()}
-        return {"rewards": rewards, "scores": rewards, "extra_logs": extra}
+        said = [_completion(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
+        scored = self._scored(list(prompts), said)
+        rewards = torch.where(scored.known, scored.rewards, torch.zeros_like(scored.rewards))
+        spread = scored.members.std(0, correction=0)
+        logs = {
+            f"{self.name}_disagreement": torch.where(scored.known, spread, torch.zeros_like(spread)),
+            f"{self.name}_unscored": (~scored.known).float(),
+        }
+        return {"rewards": rewards, "scores": rewards, "extra_logs": logs}
 
-    def _log(
-        self,
-        scores: Tensor,
-        rewards: Tensor,
-        known: Tensor,
-        asked: list[str],
-        answered: list[str],
-        rows: list[int],
-        log_extra: Callable[[str, list[Any]], None] | None,
-        log_metric: Callable[[str, float], None] | None,
-    ) -> None:
-        gold = torch.full_like(rewards, torch.nan)
-        if self.gold is not None and rows:
-            gold[rows] = torch.as_tensor(self.gold(asked, answered), dtype=gold.dtype)
-        if bool(known.any()):
-            self.monitor.add(scores[:, known], rewards[known], gold[known])
-        if log_metric is not None:
-            for name, value in self.monitor.pop().items():
-                if value == value:
-                    log_metric(name.replace("reward/", "balrl/"), value)
-        if log_extra is not None:
-            for index, member in enumerate(scores):
-                log_extra(f"balrl member {index}", member.tolist())
-            if self.gold is not None:
-                log_extra("balrl gold", gold.tolist())
+    def _scored(self, prompts: Sequence[Any], completions: Sequence[Any]) -> Scored:
+        texts = [(as_text(prompt), as_text(said)) for prompt, said in zip(prompts, completions, strict=True)]
+        rows = [row for row, (prompt, said) in enumerate(texts) if prompt is not None and said is not None]
+        asked, answered = ([str(texts[row][side]) for row in rows] for side in (0, 1))
+        members = torch.full((self.reward.members, len(texts)), torch.nan)
+        if rows:
+            members[:, rows] = self.reward.scores(asked, answered).float().cpu()
+        rewards = conservative(members, self.objective, self.coefficient, check=False)
+        return Scored(members, rewards, members.isfinite().all(0), asked, answered, rows)
+
+    def _gold(self, scored: Scored) -> Tensor:
+        """Return the true rewards ``[N]``, NaN where there are none."""
+        gold = torch.full_like(scored.rewards, torch.nan)
+        if self.gold is None or not scored.rows:
+            return gold
+        found = self.gold(scored.prompts, scored.completions)
+        if len(found) != len(scored.rows):
+            raise UserError(f"gold gave {len(found)} numbers for {len(scored.rows)} completions")
+        gold[scored.rows] = torch.tensor([torch.nan if value is None else float(value) for value in found])
+        return gold
+
+
+def _as_list(scored: Scored) -> list[float | None]:
+    return [float(r) if ok else None for r, ok in zip(scored.rewards, scored.known.tolist(), strict=True)]
+
+
+def _completion(query: str, prompt: str) -> str:
+    """Return what a query says after its prompt, or after the end of one that was cut at its beginning."""
+    said = query.removeprefix(prompt)
+    if prompt and said == query and prompt[-OVERLAP:] in query:
+        said = query.partition(prompt[-OVERLAP:])[2]
+    return END_MARKS.sub("", said)
 
 
 def _from_kl(objective: str, kl_coefficient: float | None) -> float:

@@ -117,4 +117,5 @@ class HeadsReward:
         if encoder is not None and encoder.name != settings["encoder"]:
             raise UserError(f"'{path}' was trained on '{settings['encoder']}', not on '{encoder.name}'")
         ensemble = RewardEnsemble.load(path)
-        return cls(encoder or make_encoder(settings["encoder"]), sees_length=settings["sees_length"], ensemble=ensemble)
+        encoder = encoder or make_encoder(settings["encoder"], local=True)
+        return cls(encoder, sees_length=settings["sees_length"], ensemble=ensemble)

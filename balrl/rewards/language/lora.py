@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from balrl.errors import UserError, check_target
 from balrl.foreign import fields, read_tensors
 from balrl.random_stream import RandomStream
 from balrl.rewards.ensemble_training import preference_loss, quality_of
-from balrl.rewards.language.encoders import AT_ONCE, NEEDS, load_transformer, tokenize
+from balrl.rewards.language.encoders import AT_ONCE, LONGEST, NEEDS, load_transformer, tokenize
 from balrl.rewards.language.texts import TextPairs
 
 HEADER = "balrl.rewards.lora"
+FORMAT = 1
 SETTINGS = {"path": str, "members": int, "rank": int, "longest": int, "seed": int}
+_ADAPTING = threading.RLock()
+"""Held while an adapter is chosen and used: a model has one active adapter, and trainers call from several threads."""
 
 
 class LoRAReward:
@@ -35,17 +39,31 @@ class LoRAReward:
         path: of the transformer, as for `Transformer`.
         members: k.
         rank: of the adapters, on all linear layers; their output is scaled by 2.
-        longest: tokens that are seen, from the end.
+        longest: tokens that are seen, from the end; no more than the model has positions for.
         seed: member i is initialised from (seed, i) alone.
+        device: of the model.
+        local: download nothing.
     """
 
-    def __init__(self, path: str, members: int = 4, rank: int = 8, longest: int = 512, seed: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        members: int = 4,
+        rank: int = 8,
+        longest: int = LONGEST,
+        seed: int = 0,
+        device: str = "cpu",
+        local: bool = False,
+    ) -> None:
         try:
             from peft import LoraConfig, get_peft_model
         except ModuleNotFoundError as error:
             raise UserError(NEEDS) from error
-        if members < 1:
-            raise UserError(f"an ensemble of {members} adapters, expected at least 1")
+        for name, value in (("members", members), ("rank", rank), ("longest", longest)):
+            if not 1 <= value < 1 << 20:
+                raise UserError(f"an ensemble of adapters with {name}={value}, expected at least 1")
+        if not 0 <= seed < 1 << 40:
+            raise UserError(f"an ensemble of adapters with seed={seed}, expected at least 0 and less than 2^40")
         self.settings: dict[str, Any] = {
             "path": path,
             "members": members,
@@ -54,8 +72,8 @@ class LoRAReward:
             "seed": seed,
         }
         self.members = members
-        self.tokenizer, model = load_transformer(path)
-        self.tokenizer.padding_side = self.tokenizer.truncation_side = "left"
+        self.tokenizer, model, self.longest = load_transformer(path, longest, device, local)
+        self.tokenizer.truncation_side = "left"
         heads: list[nn.Linear] = []
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
         with torch.random.fork_rng(devices=[]):
@@ -65,7 +83,7 @@ class LoRAReward:
                     self.model.add_adapter(_name(index), config)
                 else:
                     self.model: Any = get_peft_model(model, config, _name(0))
-                heads.append(nn.Linear(int(model.config.hidden_size), 1, bias=False))
+                heads.append(nn.Linear(int(model.config.hidden_size), 1, bias=False).to(device))
         self.heads = heads
         self.model.eval()
         self.mean, self.std = torch.zeros(members), torch.ones(members)
@@ -138,32 +156,39 @@ class LoRAReward:
         for index in range(self.members):
             tensors |= {f"{index}.{name}": value for name, value in self._copy(index).items()}
         temporary = path.with_name(f".{path.name}")
-        save_file(tensors, temporary, {HEADER: json.dumps(self.settings)})
+        save_file(tensors, temporary, {HEADER: json.dumps({"format": FORMAT, **self.settings})})
         temporary.replace(path)
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> LoRAReward:
-        """Read what `save` has written; the transformer is loaded from where it was.
+    def load(cls, path: str | Path, device: str = "cpu") -> LoRAReward:
+        """Read what `save` has written; the transformer is loaded from where it was, and not downloaded.
 
         Raises:
             UserError: when the file is missing, is something else, or does not fit the transformer.
         """
         tensors, header = read_tensors(Path(path), "reward of texts", HEADER)
-        made = cls(**fields(header, SETTINGS, f"the header of '{path}'"))
+        found = fields(header, {"format": int, **SETTINGS}, f"the header of '{path}'")
+        if found["format"] != FORMAT:
+            raise UserError(f"'{path}' has another format than this balrl's, {FORMAT}")
+        if sum(name.endswith(".head") for name in tensors) != found["members"]:  # before any memory is taken
+            raise UserError(f"'{path}' has other members than its header says: {found['members']}")
+        made = cls(**{name: found[name] for name in SETTINGS}, device=device, local=True)
         wanted = {f"{index}.{name}" for index in range(made.members) for name in made._copy(index)} | {"mean", "std"}
         if wanted != tensors.keys():
             odd = sorted(wanted ^ tensors.keys())[0]
             raise UserError(f"'{path}' does not fit the transformer at '{made.settings['path']}': tensor '{odd}'")
+        check_members(torch.stack([value.double().sum() for value in tensors.values()]).unsqueeze(0))
         made.mean, made.std = tensors.pop("mean"), tensors.pop("std")
+        if {made.mean.shape, made.std.shape} != {(made.members,)} or not bool((made.std > 0).all()):
+            raise UserError(f"'{path}': mean and std must be a number per member, std above 0")
         for index in range(made.members):
             own = {n.partition(".")[2]: value for n, value in tensors.items() if n.startswith(f"{index}.")}
             for name, value in made._copy(index).items():
                 if own[name].shape != value.shape:
-                    found, expected = tuple(own[name].shape), tuple(value.shape)
-                    raise UserError(f"'{path}': tensor '{index}.{name}' has shape {found}, expected {expected}")
+                    shapes = f"{tuple(own[name].shape)}, expected {tuple(value.shape)}"
+                    raise UserError(f"'{path}': tensor '{index}.{name}' has shape {shapes}")
             made._put(index, own)
-        check_members(torch.stack([made.mean, made.std], 1))
         return made
 
     def _raw(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
@@ -175,13 +200,16 @@ class LoRAReward:
         return torch.stack(sides, -1).unsqueeze(0)
 
     def _member(self, index: int, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
-        """Return one member's raw scores ``[N]``."""
-        self.model.set_adapter(_name(index))
+        """Return one member's raw scores ``[N]``, on the CPU."""
         joined = [f"{prompt}\n{completion}" for prompt, completion in zip(prompts, completions, strict=True)]
         found = [torch.empty(0)]
-        for start in range(0, len(joined), AT_ONCE):
-            tokens = tokenize(self.tokenizer, joined[start : start + AT_ONCE], self.settings["longest"])
-            found.append(self.heads[index](self.model(**tokens).last_hidden_state[:, -1]).squeeze(-1).float())
+        with _ADAPTING:
+            self.model.set_adapter(_name(index))
+            for start in range(0, len(joined), AT_ONCE):
+                tokens = tokenize(self.tokenizer, joined[start : start + AT_ONCE], self.longest).to(self.model.device)
+                last = (tokens["attention_mask"].sum(1) - 1).clamp(min=0)
+                states = self.model(**tokens).last_hidden_state[torch.arange(len(last), device=last.device), last]
+                found.append(self.heads[index](states).squeeze(-1).cpu())
         return torch.cat(found)
 
     def _trained(self, index: int) -> list[nn.Parameter]:
@@ -195,7 +223,7 @@ class LoRAReward:
         mark = f".{_name(index)}."
         found = {n.replace(mark, "."): p for n, p in self.model.named_parameters() if mark in n}
         found["head"] = self.heads[index].weight
-        return {name: parameter.detach().clone() for name, parameter in found.items()}
+        return {name: parameter.detach().cpu().clone() for name, parameter in found.items()}
 
     @torch.no_grad()
     def _put(self, index: int, tensors: Mapping[str, Tensor]) -> None:

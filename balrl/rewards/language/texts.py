@@ -61,23 +61,25 @@ def as_text(value: Any) -> str | None:
     as completions of chats are, is its content.
     """
     if isinstance(value, str):
-        return value
+        return value if _is_text(value) else None
     if not isinstance(value, list | tuple) or not all(isinstance(m, Mapping) for m in value):
         return None
     messages = [(message.get("role"), message.get("content")) for message in value]
     if not all(isinstance(part, str) for message in messages for part in message):
         return None
     if len(messages) == 1 and messages[0][0] == "assistant":
-        return str(messages[0][1])
-    return "\n".join(f"{role}: {content}" for role, content in messages)
+        return as_text(messages[0][1])
+    joined = "\n".join(f"{role}: {content}" for role, content in messages)
+    return joined if _is_text(joined) else None
 
 
 def read_text_pairs(path: str | Path) -> TextPairs:
     """Read JSONL or Parquet (extra `parquet`), a pair a row, each text a string or a chat.
 
     Either TRL's columns ``chosen`` and ``rejected``, or ``first``, ``second`` and ``preferred`` (first, second, equal,
-    or the probability of the second); and ``prompt``, which a chat of both sides may instead begin with. Of chosen and
-    rejected the chosen one stands first in even rows and second in odd ones, so that calibration has both.
+    or the probability of the second); and ``prompt``. What chats of both sides begin with in common is their prompt, in
+    place of that column's. Of chosen and rejected the chosen one stands first in even rows and second in odd ones, so
+    that calibration has both.
 
     Raises:
         UserError: naming the row and the column that is not as expected.
@@ -97,9 +99,8 @@ def read_text_pairs(path: str | Path) -> TextPairs:
                 f"{where} has the columns {', '.join(sorted(row)) or 'none'}, expected chosen and rejected, or first, "
                 "second and preferred"
             )
-        prompt = row.get("prompt", "")
-        if not prompt:
-            prompt, sides = _without_common_start(sides)
+        begun, sides = _without_common_start(sides)
+        prompt = begun or row.get("prompt", "")
         for found, value, name in zip(texts, (prompt, *sides), _NAMES, strict=True):
             text = as_text(value)
             if text is None:
@@ -118,6 +119,15 @@ def _answer(value: Any, where: str) -> float:
     if isinstance(value, int | float) and 0 <= value <= 1:
         return float(value)
     raise UserError(f"{where}: 'preferred' is {value!r}, expected {', '.join(ANSWERS)} or a number from 0 to 1")
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8, as half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_common_start(sides: list[Any]) -> tuple[Any, list[Any]]:

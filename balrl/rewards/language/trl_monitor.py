@@ -26,14 +26,17 @@ class OveroptimizationMonitor(TrainerCallback):
     the proxy has risen above the gold); ``kl``, and ``balrl/kl_acceleration``, its second difference over the last
     three logs: a policy that runs away from what it began as moves faster and faster.
 
+    After ``resume_from_checkpoint`` it begins anew, and so do what it compares with.
+
     Args:
         disagreement: warn when it has grown by this factor.
         gap: warn when it is larger than this.
         stops: stop the training at the first warning.
+        name: of the `ConservativeReward` that is watched.
     """
 
-    def __init__(self, disagreement: float = 2.0, gap: float = 2.0, stops: bool = False) -> None:
-        self.disagreement, self.gap, self.stops = disagreement, gap, stops
+    def __init__(self, disagreement: float = 2.0, gap: float = 2.0, stops: bool = False, name: str = "balrl") -> None:
+        self.disagreement, self.gap, self.stops, self.name = disagreement, gap, stops, name
         self.rows: list[dict[str, float]] = []
         """What was seen, a row per log."""
         self.warnings: list[str] = []
@@ -43,11 +46,11 @@ class OveroptimizationMonitor(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Add a row, and warn."""
         logs = logs or {}
-        seen = {key: float(logs[key]) for name in WATCHED if (key := f"balrl/{name}") in logs}
-        if not seen:
+        seen = {f"balrl/{key}": float(logs[name]) for key in WATCHED if (name := f"{self.name}/{key}") in logs}
+        if "balrl/disagreement" not in seen:
             return
         row = {"step": float(state.global_step), **seen}
-        if "kl" in logs:
+        if logs.get("kl") is not None:
             row["kl"] = float(logs["kl"])
             self._kl.append(row["kl"])
             if len(self._kl) == 3:

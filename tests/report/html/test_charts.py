@@ -53,15 +53,19 @@ def test_long_curves_are_thinned_to_their_ends() -> None:
 
 
 def test_intervals_are_those_of_the_mean_in_points_of_score() -> None:
-    """A point of score is 4 of return here: 1.96 deviations of 20 over √25 episodes are 7.84 of return, 1.96 points."""
+    """A point of score is 4 of return here, and the deviation of 25 episodes 20·√(25/24): Student's t is 2.0639."""
     shared = {"episodes": 25, "return_std": 20.0, "normalized_score": 0.0}
     one = {**evaluation("pretrain", 0, 10.0), "step": 100, "return_mean": 40.0, **shared}
     two = {**evaluation("finetune", 10, 20.0), "step": 110, "return_mean": 80.0, **shared}
     (first, second) = score_points(run([one, two]), shift=100)
-    assert first == pytest.approx([0, 10.0, 10 - 1.96, 10 + 1.96], abs=1e-3)
+    half = 2.0638986 * 20 / 24**0.5 / 4
+    assert first == pytest.approx([0, 10.0, 10 - half, 10 + half])
     assert second[:2] == [10, 20.0]
     assert score_points(run([one])) == [[100, 10.0]]  # one evaluation does not say what a point is
-    assert score_points(run([{**one, "score": math.nan}])) == []
+    assert score_points(run([{**one, "score": math.nan}, {**one, "score": 1e308}])) == []
+    plain = {**one, "score": 40.0, "normalized_score": None}
+    assert score_points(run([plain]))[0][2] == pytest.approx(40 - 4 * half)  # a return is its own score
+    assert len(score_points(run([{**one, "return_std": "x"}, two]))[0]) == 2
 
 
 def test_phases_begin_where_the_one_before_ended() -> None:

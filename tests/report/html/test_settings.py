@@ -41,4 +41,6 @@ def test_modules_are_imported_again_and_files_have_no_preset() -> None:
     settings = settings_of(config, {"imports": [], "seed": 0}, {})
     assert command_of(config, settings, FILE) == "balrl train --preset iql/point-maze --import heater seed=1"
     assert command_of({"seed": 1}, settings, FILE) == "balrl train --config 'runs/a b/config.yaml'"
-    assert not any(s.is_changed for s in settings_of({"seed": 1}, None, {}))
+    unknown = settings_of({"preset": "iql/gone", "seed": 1}, None, {})
+    assert not any(s.is_changed for s in unknown)
+    assert command_of({"preset": "iql/gone", "seed": 1}, unknown, FILE) == "balrl train --config 'runs/a b/config.yaml'"

@@ -122,10 +122,40 @@ def test_it_can_be_sent_to_other_processes() -> None:
     assert not isinstance(reward, torch.nn.Module)
 
 
-def test_openrlhf_gets_a_dictionary() -> None:
-    reward = made("mean")
-    found = reward.openrlhf(["what? 0", "what? 1"], ["what? ", "what? "], ["", ""])
-    assert found["rewards"].tolist() == found["scores"].tolist() == [2.0, -1.0]
-    assert found["extra_logs"]["balrl/disagreement"].tolist() == [1.0, 1.0]
+def test_openrlhf_gets_a_dictionary_without_gaps() -> None:
+    table = MEMBERS.clone()
+    table[1, 2] = math.nan
+    reward = made("mean", table=table)
+    queries = ["what? 0</s>", "what? 1<|im_end|>\n", "what? 2", f"{'x' * 90} 0"]
+    found = reward.openrlhf(queries, ["what? ", "what? ", "what? ", f"cut {'x' * 90} "], ["", "", "", ""])
+    assert found["rewards"].tolist() == found["scores"].tolist() == [2.0, -1.0, 0.0, 2.0]
+    assert found["extra_logs"]["balrl_disagreement"].tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert found["extra_logs"]["balrl_unscored"].tolist() == [0.0, 0.0, 1.0, 0.0]
     assert isinstance(reward.reward, Fixed)
-    assert reward.reward.asked == [("what? ", "0"), ("what? ", "1")]
+    assert reward.reward.asked[:2] == [("what? ", "0"), ("what? ", "1")]
+
+
+def test_gold_may_be_unknown_and_must_fit() -> None:
+    metrics: dict[str, float] = {}
+    reward = made("mean", gold=lambda _, said: [None if text == "0" else 3.0 for text in said])
+    for _ in range(2):  # what is unknown in the first window spoils no later one
+        reward(["p"] * 3, ["0", "1", "2"], log_metric=metrics.__setitem__)
+    assert metrics["balrl/gold"] == 3.0
+    assert metrics["balrl/gap"] == 0.0
+    short = made("mean", gold=lambda _, said: [1.0])
+    with pytest.raises(UserError, match="gold gave 1 numbers for 2 completions"):
+        short(["p"] * 2, ["0", "1"])
+
+
+def test_two_in_one_trainer_have_two_names() -> None:
+    columns: dict[str, list[float]] = {}
+    for name in ("help", "harm"):
+        reward = made("wco", name=name)
+        assert reward.__name__ == f"{name}_wco"
+        reward(["p"], ["0"], log_extra=columns.__setitem__)
+    assert set(columns) == {f"{name} member {i}" for name in ("help", "harm") for i in (0, 1)}
+
+
+def test_a_coefficient_that_nobody_uses_is_refused() -> None:
+    with pytest.raises(UserError, match="kl_coefficient is for coefficient='from-kl'"):
+        made("uwo", None, 0.1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +67,33 @@ def test_anything_that_encodes() -> None:
     encoder = Sentences(Lengths(), "lengths")
     assert encoder.width == 2
     assert encoder(["abc"]).tolist() == [[3, 1]]
+
+
+def test_how_much_is_seen_is_part_of_the_name(path: str) -> None:
+    short = Transformer(path, longest=2)
+    assert short.name == f"transformer:{path}@2"
+    again = make_encoder(short.name)
+    assert torch.equal(again(["good film was"]), short(["good film"]))
+    assert Transformer(path, longest=10_000).longest == 32  # positions that the model has
+
+
+def test_no_code_of_a_folder_runs(path: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(path, tmp_path / "evil")
+    (folder / "evil.py").write_text("open('ran', 'w').close()\nclass Evil: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}, "model_type": "evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="no transformer at"):
+        Transformer(str(folder))
+    assert not Path("ran").exists()
+
+
+def test_damaged_files_are_one_line(path: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(path, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="no transformer at"):
+        Transformer(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_files_hold_adapters_heads_and_scale(path: str, tmp_path: Path) -> None:
     tensors = load_file(file)
     lacking = {name: value for name, value in tensors.items() if name != "1.head"}
     save_file(lacking, tmp_path / "lacks.safetensors", {HEADER: _header(reward)})
-    with pytest.raises(UserError, match=r"tensor '1\.head'"):
+    with pytest.raises(UserError, match="has other members than its header says: 2"):
         LoRAReward.load(tmp_path / "lacks.safetensors")
     tensors["0.head"] = torch.zeros(1, 3)
     save_file(tensors, tmp_path / "other.safetensors", {HEADER: _header(reward)})
@@ -79,11 +79,66 @@ def test_files_hold_adapters_heads_and_scale(path: str, tmp_path: Path) -> None:
 def _header(reward: LoRAReward) -> str:
     import json
 
-    return json.dumps(reward.settings)
+    return json.dumps({"format": 1, **reward.settings})
 
 
 def test_too_little_to_learn_from(path: str) -> None:
-    with pytest.raises(UserError, match="an ensemble of 0 adapters"):
+    with pytest.raises(UserError, match="an ensemble of adapters with members=0, expected at least 1"):
         LoRAReward(path, 0)
     with pytest.raises(UserError, match="leave none to train on"):
         LoRAReward(path, 1, rank=2).fit(some_pairs(1), FitConfig(held_out=0.9))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "has another format"),
+        ({"rank": 0}, "rank=0, expected at least 1"),
+        ({"seed": 2**62}, "expected at least 0 and less than"),
+        ({"members": 3}, "has other members than its header says: 3"),
+        ({"longest": "x"}, "longest"),
+    ],
+)
+def test_headers_are_not_believed(change: dict[str, object], message: str, path: str, tmp_path: Path) -> None:
+    import json
+
+    reward = LoRAReward(path, 2, rank=2)
+    tensors = load_file(reward.save(tmp_path / "r.safetensors"))
+    save_file(tensors, tmp_path / "x.safetensors", {HEADER: json.dumps({**json.loads(_header(reward)), **change})})
+    with pytest.raises(UserError, match=message):
+        LoRAReward.load(tmp_path / "x.safetensors")
+    extra = {**json.loads(_header(reward)), "later": 1}
+    save_file(tensors, tmp_path / "y.safetensors", {HEADER: json.dumps(extra)})
+    LoRAReward.load(tmp_path / "y.safetensors")
+    for name, value in (("std", torch.zeros(2)), ("mean", torch.zeros(3)), ("0.head", torch.full((1, 16), torch.nan))):
+        save_file({**tensors, name: value}, tmp_path / "z.safetensors", {HEADER: _header(reward)})
+        with pytest.raises(UserError):
+            LoRAReward.load(tmp_path / "z.safetensors")
+
+
+def test_weights_of_half_precision_and_absolute_positions(tmp_path: Path) -> None:
+    """Scores are those of the text alone, whatever else is in the batch; GPT-2 numbers its positions."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    folder = tiny_transformer(tmp_path / "gpt2")
+    size = len(AutoTokenizer.from_pretrained(folder))
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=size, n_positions=16, n_embd=16, n_layer=1, n_head=2, pad_token_id=0, eos_token_id=1)
+    GPT2LMHeadModel(config).to(torch.bfloat16).save_pretrained(folder)
+    reward = LoRAReward(folder, 2, rank=2)
+    assert reward.longest == 16
+    texts = ["good film", "the the the the the the", "bad " * 40]
+    together = reward.scores(["say"] * 3, texts)
+    for index, text in enumerate(texts):
+        torch.testing.assert_close(reward.scores(["say"], [text])[:, 0], together[:, index], rtol=1e-4, atol=1e-5)
+
+
+def test_several_threads_at_once(path: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    reward = LoRAReward(path, 3, rank=2)
+    texts = ["good", "bad film", "the lovely", "was awful"]
+    expected = {text: reward.scores(["say"], [text]) for text in texts}
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: (text, reward.scores(["say"], [text])), texts * 20))
+    assert all(torch.equal(scores, expected[text]) for text, scores in found)

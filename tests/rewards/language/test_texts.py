@@ -47,6 +47,9 @@ def test_chats_with_and_without_a_prompt(tmp_path: Path) -> None:
     found = read_text_pairs(written(tmp_path / "a.jsonl", *rows))
     assert found.prompts == ["system: be brief\nuser: 2 + 2?"] * 2
     assert (found.first, found.second) == (["4", "5"], ["5", "4"])
+    whole = {"chosen": [*asked, said("assistant", "4")], "rejected": [*asked, said("assistant", "5")]}
+    found = read_text_pairs(written(tmp_path / "b.jsonl", {"prompt": "2 + 2?", **whole}))  # as UltraFeedback has it
+    assert (found.prompts, found.first) == (["system: be brief\nuser: 2 + 2?"], ["4"])
 
 
 def test_what_is_no_text() -> None:
@@ -54,7 +57,7 @@ def test_what_is_no_text() -> None:
     assert as_text([said("user", "a"), said("assistant", "b")]) == "user: a\nassistant: b"
     assert as_text([said("user", "a")]) == "user: a"
     assert as_text([]) == ""
-    for value in (None, 3, ["a"], [{"role": "user", "content": [{"type": "image"}]}]):
+    for value in ("\ud800", None, 3, ["a"], [{"role": "user", "content": [{"type": "image"}]}]):
         assert as_text(value) is None
 
 

@@ -40,6 +40,13 @@ def test_logs_of_something_else_are_left_alone() -> None:
     assert monitor.rows == []
 
 
+def test_a_kl_that_is_missing_and_another_name() -> None:
+    monitor = OveroptimizationMonitor(name="help")
+    logs = {"help/disagreement": 0.1, "help/proxy": 1.0, "balrl/proxy": 7.0, "kl": None}
+    monitor.on_log(None, SimpleNamespace(global_step=3, log_history=[]), None, logs)
+    assert monitor.rows == [{"step": 3.0, "balrl/disagreement": 0.1, "balrl/proxy": 1.0}]
+
+
 def test_each_warning_once_and_a_stop_where_asked(caplog: pytest.LogCaptureFixture) -> None:
     monitor = OveroptimizationMonitor(disagreement=2.0, gap=1.5)
     for step, (disagreement, gap) in enumerate(((0.1, 0.0), (0.2, 1.5), (0.21, 1.4), (0.5, 1.6), (0.6, 3.0))):
