@@ -59,7 +59,7 @@ def add_sweep_verb(verbs: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
-    from balrl.sweep.status import look_at, status_table
+    from balrl.sweep.status import look_at, said, status_table
 
     words = list(takewhile(lambda word: not word.startswith("--") and "=" not in word, rest))
     settings = rest[len(words) :]
@@ -73,7 +73,8 @@ def _sweep(options: argparse.Namespace, rest: list[str]) -> int:
             if standing.state == "set aside":
                 folder.attempts(name).forget()
     if options.dry_run:
-        print("\n".join(folder.plan))
+        for name, planned in folder.plan.items():
+            print(f"{name}: {said(planned.labels)}")
         print(look_at(folder).line())
         return 0
     ended = _execute(folder, options)

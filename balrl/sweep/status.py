@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from balrl.foreign import read_json
 from balrl.quantities import duration
@@ -72,19 +72,25 @@ def status_table(folder: SweepFolder, status: SweepStatus, limit: int = 40) -> T
     from rich.text import Text
 
     table = Table(caption=status.line(), caption_justify="left")
-    for column in ("run", "state", "attempts", "who, or what went wrong"):
+    for column in ("run", "state", "attempts", "what it is, who is at it, or what went wrong"):
         table.add_column(column, justify="right" if column == "attempts" else "left", overflow="fold")
     many = len(status.standings) > limit
     shown = [(name, s) for name, s in status.standings.items() if not (many and s.state in ("finished", "open"))]
     for name, standing in shown[:limit]:
         state = f"{standing.state}, {status.progress[name]:.0%}" if name in status.progress else standing.state
-        parent = folder.plan[name].parent or ""
+        planned = folder.plan[name]
         words = standing.history.error if standing.state != "finished" else ""
-        words = words or (f"for {parent}" if standing.state == "waiting" else "")
+        words = words or (f"for {planned.parent}" if standing.state == "waiting" else said(planned.labels))
         if standing.holder:
             words = f"{standing.holder}, for {age(standing.history.since)}"
         table.add_row(Text(name), state, str(standing.history.attempts or ""), Text(words))
     return table
+
+
+def said(labels: Mapping[str, Any]) -> str:
+    """Return what a sweep's file calls a run."""
+    values = {key: value for key, value in labels.items() if key != "preset"}
+    return ", ".join([str(labels.get("preset", "")), *(f"{key}={value}" for key, value in values.items())])
 
 
 def _progress(folder: SweepFolder, name: str) -> float:

@@ -16,7 +16,9 @@ def test_a_small_sweep_from_the_command_line(tmp_path: Path, capsys: pytest.Capt
     out = str(tmp_path / "sweep")
     arguments = [*IQL, "--vary", "agent.expectile=0.7,0.9", "--out", out, "--jobs", "1"]
     assert main([*arguments, "--dry-run"]) == 0
-    assert "0 of 2 runs are finished, 2 open" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0 of 2 runs are finished, 2 open" in shown
+    assert ": iql/point-maze, agent.expectile=0.9, seed=0\n" in shown
     assert not (tmp_path / "sweep").exists()
     assert main(arguments) == 0
     shown = capsys.readouterr().out
