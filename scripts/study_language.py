@@ -221,8 +221,8 @@ def read_kept() -> list[dict[str, Any]]:
 def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
     """Write the table and the picture."""
     lines = [
-        "| trainer | wrong labels | objective | seeds | gold, last | gold, best step | lost since | proxy, last | "
-        "words, last | √KL, last |",
+        "| trainer | wrong labels | objective | seeds | gold, last | gold, best step | gold at the monitor's warning | "
+        "proxy, last | words, last | √KL, last |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for trainer, flip, objective in product(protocol["trainers"], protocol["flips"], protocol["objectives"]):
@@ -233,7 +233,7 @@ def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
         shown = [
             [float(np.mean(r["gold"][-LAST:])) for r in rows],
             [float(g.max()) for g in gold],
-            [float(g.max() - g[-1]) for g in gold],
+            [at_warning(r) for r in rows],
             [float(np.mean(r["proxy"][-LAST:])) for r in rows],
             [float(np.mean(r["length"][-LAST:])) for r in rows],
             [float(np.sqrt(max(0.0, np.mean(r["kl"][-LAST:])))) for r in rows],
@@ -243,6 +243,13 @@ def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
     lines += ["", f"{hours:.1f} core-hours; commits {', '.join(sorted({r['commit'] for r in records}))}."]
     write_between_marks(PAGE, lines)
     draw(protocol, records)
+
+
+def at_warning(record: Mapping[str, Any]) -> float:
+    """Return the gold of the `LAST` steps before the members' disagreement had doubled; of the last without that."""
+    steps = [int(when.split()[-1]) for what, when in record["warned"] if what == "disagreement"]
+    end = steps[0] if steps else len(record["gold"])
+    return float(np.mean(record["gold"][max(0, end - LAST) : end]))
 
 
 def smooth(values: Sequence[float]) -> np.ndarray[Any, Any]:
