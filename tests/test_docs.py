@@ -42,6 +42,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["make_results", "make_algorithms"])
 def test_pages_made_of_results_and_docstrings_are_current(name: str) -> None:
     for path, text in script(name).files().items():
@@ -136,6 +137,7 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (balrl .*)$", text, re.MULTILINE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page, "python")], ids=lambda page: page.stem)
 def test_every_python_snippet_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -98,6 +98,7 @@ def test_pictures_are_the_runs_own_files(run: Path, tmp_path: Path) -> None:
     assert "<video" not in page
 
 
+@pytest.mark.slow
 def test_a_browser_draws_it(run: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium")
     if browser is None:

@@ -43,6 +43,7 @@ def test_a_member_is_the_same_in_every_ensemble(path: str) -> None:
     torch.testing.assert_close(alone.scores(["say"], ["good"])[0], two.scores(["say"], ["good"])[0])
 
 
+@pytest.mark.slow
 def test_training_moves_the_adapters_and_not_the_transformer(path: str) -> None:
     reward = LoRAReward(path, 2, rank=2)
     before = {name: value.clone() for name, value in reward.model.named_parameters()}
