@@ -62,6 +62,7 @@ def test_goal_dictionaries_are_flattened_and_adapted() -> None:
     assert adapter(observations)["observation"].shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_is_one_clear_error() -> None:
     save_minari(make_dataset(), "toy/here-v0", gym.spaces.Box(-1, 1, (1,)))
     with pytest.raises(

@@ -79,6 +79,7 @@ def test_chunks_of_a_task_that_begins_anew_do_not_cross_the_stop(tmp_path: Path)
     assert (replay["links"] == 0).sum() >= 1
 
 
+@pytest.mark.slow
 def test_chunks_resume_exactly_with_what_is_still_to_be_played(tmp_path: Path) -> None:
     settings = {"agent.chunk_size": "3", "num_envs": "3", "env_kwargs": "{max_episode_steps: 7}"}
     assert balrl.train(maze_config(**settings), tmp_path / "whole").finished

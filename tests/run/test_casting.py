@@ -117,6 +117,7 @@ def test_champions_compose_with_every_agent(preset: str, tmp_path: Path) -> None
     assert result.summary["champion"]["shares"]["learner"] > 0
 
 
+@pytest.mark.slow
 def test_populations_choose_for_themselves(tmp_path: Path) -> None:
     """Each member of a population is what it would be alone, its choice and its champion included."""
     config = maze_config(**CHOOSING)

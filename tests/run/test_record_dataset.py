@@ -96,6 +96,7 @@ def test_a_run_and_a_zip_act(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("x.*"))
 
 
+@pytest.mark.slow
 def test_the_command_line_records_converts_and_relabels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

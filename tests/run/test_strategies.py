@@ -233,6 +233,7 @@ def test_what_is_stored_and_served(whole: tuple[dict[str, str], Path]) -> None:
     assert list(balrl.evaluate(path, episodes=2, num_envs=2).returns) == evaluations[-1]["returns"]
 
 
+@pytest.mark.slow
 def test_members_of_a_population_begin_anew_as_they_would_alone(tmp_path: Path) -> None:
     settings = {"finetune.strategy": "pex", "finetune.learner": "neither", "num_envs": "2", "batch_size": "8"}
     configs = {f"s{seed}": maze_config(**settings, seed=str(seed)) for seed in (0, 1)}

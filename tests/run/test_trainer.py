@@ -57,6 +57,7 @@ def test_killed_and_resumed_equals_not_killed(whole_run: Path, tmp_path: Path, s
     assert (path / "evaluations.json").read_text() == (whole_run / "evaluations.json").read_text()
 
 
+@pytest.mark.slow
 def test_compiled_runs_resume_exactly_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling tries an update out and puts everything back: it may happen anywhere in a run."""
     monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lambda graph, __: graph)
@@ -255,6 +256,7 @@ def test_an_agent_that_needs_next_actions_has_them_offline_and_online(
         assert torch.equal(final_state(tmp_path / "stopped")[key], value), key
 
 
+@pytest.mark.slow
 def test_a_stop_in_an_evaluation_is_made_up_for(
     whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from tests.sweep.small import small_sweep
 ALONE = {"seeds": [0], "presets": {"IQL": {"preset": "iql/point-maze"}}}
 
 
+@pytest.mark.slow
 def test_killed_processes_are_replaced_and_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     folder, undisturbed = small_sweep(tmp_path / "a"), small_sweep(tmp_path / "b", seeds=[0])
     workers = LocalWorkers(folder, 2)
@@ -121,6 +122,7 @@ def test_gpus_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch
     assert seen == ["2", "3", "2"]
 
 
+@pytest.mark.slow
 def test_two_drivers_share_one_sweep(tmp_path: Path) -> None:
     """Neither disturbs the other, no run is made twice, and both end when all is done."""
     one, other = small_sweep(tmp_path / "sweep"), open_sweep(tmp_path / "sweep")
