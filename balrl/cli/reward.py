@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from balrl.cli.arguments import add_fields, given_fields, non_negative, number, positive
 from balrl.cli.label import add_label_verbs
-from balrl.cli.texts import add_pairs, add_training, check_one_kind, scored, train_on_texts
+from balrl.cli.texts import add_pairs, add_training, check_one_kind, epochs_on, scored, train_on_texts
 from balrl.config import EnsembleConfig, FitConfig, TeacherConfig
 from balrl.errors import UserError
 
@@ -134,9 +134,7 @@ def _train(options: argparse.Namespace, _: list[str]) -> None:
             ensemble,
             preferences,
             config,
-            lambda e: status.update(
-                f"epoch {e['epoch']:.0f} of {config.epochs}: held-out loss {e['held_out_loss']:.3f}"
-            ),
+            on_epoch=epochs_on(status, config),
             seed=options.seed,
         )
     ensemble.save(options.out)

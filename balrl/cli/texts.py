@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,16 @@ def train_on_texts(options: argparse.Namespace) -> tuple[dict[str, Any], RewardO
         found = reward.fit(
             pairs,
             config,
-            lambda e: status.update(
-                f"epoch {e['epoch']:.0f} of {config.epochs}: held-out loss {e['held_out_loss']:.3f}"
-            ),
+            on_epoch=epochs_on(status, config),
             seed=options.seed,
         )
     reward.save(options.out)
     return found, reward
+
+
+def epochs_on(status: Any, config: FitConfig) -> Callable[[dict[str, float]], None]:
+    """Return what shows the epochs of a training on a status line."""
+    return lambda e: status.update(f"epoch {e['epoch']:.0f} of {config.epochs}: held-out loss {e['held_out_loss']:.3f}")
 
 
 def scored(pool: Path, reward: Path, group: str, gold: str) -> Pool:

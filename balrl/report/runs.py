@@ -85,11 +85,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     found = []
     for path in paths:
-        inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("*/config.yaml"))
+        inside = find_runs(path)
         if not inside:
             raise UserError(f"'{path}' is no balrl run and holds none; expected a directory that balrl train wrote")
         found += [_read(run) for run in inside]
     return found
+
+
+def find_runs(path: Path) -> list[Path]:
+    """Return the run directories that a path stands for: itself, or those in it."""
+    return [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("*/config.yaml"))
 
 
 def labels(runs: Sequence[Run]) -> dict[str, list[Run]]:

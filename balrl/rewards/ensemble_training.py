@@ -117,8 +117,7 @@ def fit_ensemble(
 
 def predicted_preferences(ensemble: RewardEnsemble, inputs: Tensor) -> Tensor:
     """Return each member's probability that the second segment is preferred, ``[k, P]``."""
-    first, second = returns_of(ensemble, inputs).unbind(-1)
-    return torch.sigmoid(second - first)
+    return _preferred(returns_of(ensemble, inputs))
 
 
 @torch.no_grad()
@@ -133,8 +132,7 @@ def quality(ensemble: RewardEnsemble, inputs: Tensor, labels: Tensor) -> dict[st
 
 def quality_of(returns: Tensor, labels: Tensor) -> dict[str, Any]:
     """Return `quality` of members whose scores of the pairs' segments are ``[k, P, 2]``."""
-    first, second = returns.unbind(-1)
-    predicted = torch.sigmoid(second - first)
+    predicted = _preferred(returns)
     curve = reliability(predicted.mean(0).cpu(), labels.cpu())
     return {
         "accuracy": accuracy(predicted, labels).tolist(),
@@ -143,6 +141,12 @@ def quality_of(returns: Tensor, labels: Tensor) -> dict[str, Any]:
         "calibration_error": curve.error,
         "reliability": [x.tolist() for x in curve[:3]],
     }
+
+
+def _preferred(returns: Tensor) -> Tensor:
+    """Return the probability that the second of two segments is preferred: scores ``[…, 2]`` give ``[…]``."""
+    first, second = returns.unbind(-1)
+    return torch.sigmoid(second - first)
 
 
 def _own_returns(ensemble: RewardEnsemble, inputs: Tensor, rows: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from balrl.report.html.charts import run_charts, switch_charts
 from balrl.report.html.page import KINDS, Picture, Section, render
 from balrl.report.html.settings import command_of, settings_of, sources_in
 from balrl.report.html.words import findings
-from balrl.report.runs import Run, labels, read_runs
+from balrl.report.runs import Run, find_runs, labels, read_runs
 from balrl.run.presets import TrainConfig, load_config, preset_names, preset_text
 from balrl.settings import validate
 from balrl.watch.advice import PATTERNS, advice_for
@@ -96,8 +96,7 @@ def _read(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     found: dict[Path, Run] = {}
     notes: list[str] = []
     for path in paths:
-        inside = [path] if (path / "config.yaml").is_file() else sorted(p.parent for p in path.glob("*/config.yaml"))
-        for one in inside or [path]:
+        for one in find_runs(path) or [path]:
             try:
                 found.setdefault(one.resolve(), read_runs([one])[0])
             except UserError as error:
@@ -218,18 +217,17 @@ def _fitting(pictures: list[Picture], notes: list[str], left: int) -> tuple[list
 def _film(run: Run, say: Callable[[str], None]) -> list[str]:
     """Film a run's policy into its folder, unless that was done; return what is to be said where it cannot be."""
     from balrl.run.trained import record_video
+    from balrl.video import check_film
 
     if any(run.path.glob("film.*")):
         return []
     say(f"filming {run.path.name}")
     try:
-        import av  # noqa: F401
-
-        suffix = "mp4"
-    except ModuleNotFoundError:
-        suffix = "gif"
+        target = check_film(run.path / "film.mp4")
+    except UserError:  # without PyAV
+        target = run.path / "film.gif"
     try:
-        record_video(run.path, run.path / f"film.{suffix}")
+        record_video(run.path, target)
     except UserError as error:
         return [f"No film: {error}"]
     except Exception as error:  # a task of one's own
