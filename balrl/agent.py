@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -40,6 +40,7 @@ from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
+from balrl.vector_critics import checked_preference, with_preference
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
@@ -88,7 +89,7 @@ class Agent(OptimizedModule, ABC):
             )
         self.device = check_device(device)
         self.spaces = SpaceAdapter(observation_space, action_space, self.config.chunk_size)
-        self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
+        self.normalizer = self._make_normalizer().to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.critic, self.balance = None, None
         self._champion: list[FrozenPolicy] = []
@@ -110,6 +111,15 @@ class Agent(OptimizedModule, ABC):
     def policy_kind(cls, config: Any) -> str:
         """Return the `kind` of policy that an agent with this configuration has."""
         return str(config.policy)
+
+    def _make_normalizer(self) -> Normalizer:
+        """Return what raw observations go through before networks see them."""
+        return Normalizer(self.spaces.observation_dim)
+
+    @property
+    def reward_dim(self) -> int:
+        """How many rewards of a step it learns from."""
+        return int(getattr(self.config, "objectives", 1))
 
     @property
     def is_family(self) -> bool:
@@ -317,6 +327,7 @@ class Agent(OptimizedModule, ABC):
         balance: float | None = None,
         best_of: int = 1,
         objective: str = "wco",
+        preference: Sequence[float] | np.ndarray[Any, Any] | None = None,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """Return actions in the action space's bounds, and `state`; stable-baselines3's contract.
 
@@ -331,12 +342,16 @@ class Agent(OptimizedModule, ABC):
             balance: a member of the policy's family; by default the agent's own choice.
             best_of: take that many samples and act with the best by the critics (`balrl.best_action`).
             objective: of the critics' scores, by which it is the best; wco is their minimum.
+            preference: of an agent for several rewards, ``[m]`` on the simplex or ``[B, m]``; another one at every
+                step, if need be. By default the one that `prefer` said last, at first equal weights.
 
         Raises:
             UserError: when the observation is not what the observation space says, or the agent has no best of several.
         """
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
+        if preference is not None:
+            batch = with_preference(batch, checked_preference(preference, self.reward_dim))
 
         def choose(observations: Tensor) -> Tensor:
             if best_of == 1:

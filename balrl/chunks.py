@@ -147,6 +147,8 @@ def replay_kind(agent: Agent, num_envs: int = 0) -> Callable[..., ReplayBuffer]:
     Args:
         num_envs: worlds whose steps are added; none for logged data.
     """
+    if agent.reward_dim > 1:
+        return partial(ReplayBuffer, reward_dim=agent.reward_dim)
     if agent.config.chunk_size == 1:
         return ReplayBuffer
     return partial(ChunkReplay, chunk_size=agent.config.chunk_size, discount=agent.discount, num_envs=num_envs)

@@ -41,6 +41,27 @@ def evaluation_table(result: Evaluation) -> RenderableType:
     return table
 
 
+def front_table(records: Mapping[str, Mapping[str, Any]], reference: Sequence[float] | None) -> RenderableType:
+    """Return the tables of ``balrl front``: what every preference returned, and the numbers that sum each front up."""
+    points = Table(box=None, pad_edge=False)
+    for name in ("front", "preference", "returns", "utility", ""):
+        points.add_column(name, justify="right" if name == "utility" else "left")
+    numbers = Table(box=None, pad_edge=False)
+    above = f"hypervolume above ({', '.join(f'{x:g}' for x in reference)})" if reference else "hypervolume"
+    for name in ("front", above, "expected utility", "best utility", "sparsity"):
+        numbers.add_column(name, justify="left" if name == "front" else "right")
+    for name, record in records.items():
+        for point in record["front"]:
+            w, v = point["preference"], point["return"]
+            utility = sum(a * b for a, b in zip(w, v, strict=True))
+            weights, returns = (", ".join(f"{x:{kind}}" for x in row) for row, kind in ((w, ".2f"), (v, ".1f")))
+            points.add_row(Text(name), weights, returns, f"{utility:.1f}", "" if point["efficient"] else "dominated")
+        volume = f"{record['hypervolume']:,.4g}" if reference else "give --reference"
+        rest = (f"{record[key]:.4g}" for key in ("expected_utility", "best_utility", "sparsity"))
+        numbers.add_row(Text(name), volume, *rest)
+    return Group(points, Text(""), numbers)
+
+
 def family_table(records: Sequence[Mapping[str, Any]], correlations: Mapping[str, float]) -> RenderableType:
     """Return the table of ``balrl family``: members, their returns, and the offline estimates of them."""
     estimates = {"mean_q": "mean Q", "conservative_q": "mean − ½ var", "fitted_q": "fitted Q"}

@@ -13,6 +13,7 @@ from balrl.run.champions import Champions
 from balrl.run.components import Components
 from balrl.run.family import OWN, balance_of
 from balrl.run.member_bandit import MemberBandit
+from balrl.run.objectives import PreferencePlay
 from balrl.run.selection import Selection
 from balrl.run.state import RunState
 from balrl.run.strategies import Strategy, begin_strategy, resumed_strategy, strategy_notice
@@ -41,6 +42,7 @@ class Casting:
         self._members: MemberBandit | None = None
         self._champions: Champions | None = None
         self._strategy: Strategy | None = None
+        self._preferences: PreferencePlay | None = None
         self._is_released = False
 
     def warmup(self) -> Actor:
@@ -52,7 +54,7 @@ class Casting:
             return Actor(selection.act, selection.saw)
         if c.kind == "random":
             return Actor(run.interaction.random_actions)
-        return self._with_strategy() or Actor(run.agent.explore)
+        return self._with_strategy() or self._under_preferences() or Actor(run.agent.explore)
 
     def finetune(self, log: Log) -> Actor:
         """Return who acts in fine-tuning; `log` is told of a new champion."""
@@ -60,6 +62,9 @@ class Casting:
         with_strategy = self._with_strategy()
         if with_strategy is not None:
             return with_strategy
+        under_preferences = self._under_preferences()
+        if under_preferences is not None:
+            return under_preferences
         if c.member == "bandit" and self._members is None:
             self._begin_members()
         champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
@@ -107,11 +112,15 @@ class Casting:
         """Return the frozen policies' tensors."""
         if self._strategy is not None:
             return self._strategy.tensors()
+        if self._preferences is not None:
+            return self._preferences.tensors()
         return self._champions.tensors() if self._champions is not None else {}
 
     def load(self, state: RunState, tensors: Mapping[str, Tensor], exact: bool = True) -> None:
         """Go on from what `note` wrote down and `tensors` gave; if not `exact`, in new episodes."""
-        self._selection = self._members = self._champions = self._strategy = None
+        self._selection = self._members = self._champions = self._strategy = self._preferences = None
+        if "playing" in tensors and exact:
+            self._preferences = PreferencePlay(self.components.agent, self.components.env.num_envs, tensors)
         if state.strategy:
             run = self.components
             self._strategy = resumed_strategy(self.config, run.agent, run.env.num_envs, state.strategy, tensors)
@@ -135,6 +144,15 @@ class Casting:
             )
             run.display.notice(strategy_notice(self.config))
         return Actor(self._strategy.explore, self._strategy.saw)
+
+    def _under_preferences(self) -> Actor | None:
+        """Return who acts where the agent learns from several rewards; None where it learns from one."""
+        run = self.components
+        if run.agent.reward_dim == 1:
+            return None
+        if self._preferences is None:
+            self._preferences = PreferencePlay(run.agent, run.env.num_envs)
+        return Actor(self._preferences.explore, self._preferences.saw)
 
     def _begin_selection(self, stored: Mapping[str, Any] | None = None) -> Selection:
         run = self.components
