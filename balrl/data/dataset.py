@@ -240,7 +240,9 @@ class Dataset:
                 f"there are {len(weights)} reward weights, dataset '{self.name}' has {self.reward_dim} "
                 f"reward{'s' if self.reward_dim > 1 else ''} per transition"
             )
-        return replace(self, rewards=self.rewards @ np.asarray(weights, np.float32))
+        sums = self.rewards @ np.asarray(weights, np.float32)
+        listed = ", ".join(f"{w:g}" for w in weights)
+        return replace(self, rewards=sums, rewards_from=f"{listed} times its {self.reward_dim} rewards")
 
     def of_reward(self, index: int) -> Dataset:
         """Return the data with the `index`-th of its rewards alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +32,11 @@ def evaluation_table(result: Evaluation) -> RenderableType:
     table.add_column()
     data = result.to_json()
     table.add_row("episodes", f"{len(result.returns)} (environment seed {result.seed})")
-    table.add_row("return", f"{data['return_mean']:.1f} ± {data['return_std']:.1f} (standard deviation)")
+    name = "return" if result.return_vectors is None else "utility"
+    table.add_row(name, f"{data['return_mean']:.1f} ± {data['return_std']:.1f} (standard deviation)")
+    if result.return_vectors is not None:
+        for index, mean in enumerate(np.mean(result.return_vectors, 0)):
+            table.add_row(f"reward {index + 1}", f"{mean:.1f}")
     if result.reference is not None:
         score = f"{result.normalized_score:.1f} (reference: {result.reference.source})"
         table.add_row("normalised score", Text(score))

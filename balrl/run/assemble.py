@@ -88,7 +88,8 @@ def assemble(
         device,
     )
     recorded = read_recorded(config, given.dataset, spaces, step_limit(env), display, shared)
-    check_rewards(config.agent, env, config.env, recorded)
+    check_rewards(config, env, recorded)
+    check_composes(config)
     learner = make_reward(config, recorded, spaces, device, display, stored_reward if stored else None)
     logged = make_logged(config, recorded, spaces, learner, shared)
     rewards = reward_units(config, logged, source, stored, display)
@@ -173,7 +174,6 @@ def _prepared_agent(
                 "else: set warmup.kind=frozen-policy"
             )
     check_chunks(config, agent)
-    check_composes(config, agent)
     check_strategy(config, agent)
     if config.finetune.steps and config.finetune.serve == "champion":
         agent.freeze()  # refuses what cannot be

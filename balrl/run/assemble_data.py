@@ -65,7 +65,7 @@ def read_recorded(
             recorded = load_dataset(
                 str(config.dataset), limit, config.data.disk is not None, config.data.observation_keys
             )
-        if config.data.reward_weights:
+        if config.data.reward_weights and recorded.reward_dim > 1:
             recorded = recorded.weighted(config.data.reward_weights)
         check_spaces(recorded, spaces, config.env, named=not config.env.startswith(GIVEN))
         check_finite(recorded)

@@ -12,6 +12,7 @@ from torch import Tensor
 from balrl.agent import Agent
 from balrl.config import AgentConfig
 from balrl.data.dataset import Dataset
+from balrl.envs.multi_objective import WeightedRewards
 from balrl.errors import UserError
 from balrl.front import simplex_grid
 from balrl.rollout import Step
@@ -25,10 +26,15 @@ def objectives_of(config: AgentConfig) -> int:
     return int(getattr(config, "objectives", 1))
 
 
-def check_rewards(
-    agent: AgentConfig, env: gym.vector.VectorEnv[Any, Any, Any], env_id: str, recorded: Dataset | None
-) -> None:
-    """Raise a `UserError` where task, data and agent differ in how many rewards a step has, with what would mend it."""
+def check_rewards(config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], recorded: Dataset | None) -> None:
+    """Raise a `UserError` where task, data and agent differ in how many rewards a step has, with what would mend it.
+
+    Also for weights that weigh nothing: task and data (`env` and `recorded`, as they are weighted) had one reward each.
+    """
+    agent, env_id = config.agent, config.env
+    is_weighted = isinstance(env, WeightedRewards) or (recorded is not None and recorded.rewards_from is not None)
+    if config.data.reward_weights and not is_weighted:
+        raise UserError("data.reward_weights weigh several rewards, task and data have one: leave them out")
     wanted = objectives_of(agent)
     found = [(f"environment {env_id}", reward_dim(env))]
     if recorded is not None:
@@ -47,9 +53,10 @@ def check_rewards(
         raise UserError(f"{name} has {have} a step, agent {agent.name} learns from {wanted}: {cure}")
 
 
-def check_composes(config: TrainConfig, agent: Agent) -> None:
+def check_composes(config: TrainConfig) -> None:
     """Raise a `UserError` for what takes one reward, in a run with several."""
-    if agent.reward_dim == 1:
+    objectives = objectives_of(config.agent)
+    if objectives == 1:
         return
     for setting, found, expected in (
         ("data.top_fraction", config.data.top_fraction, 1.0),
@@ -61,7 +68,7 @@ def check_composes(config: TrainConfig, agent: Agent) -> None:
     ):
         if found != expected:
             raise UserError(
-                f"{setting}={found} compares by one reward, agent {config.agent.name} learns from {agent.reward_dim}: "
+                f"{setting}={found} compares by one reward, agent {config.agent.name} learns from {objectives}: "
                 f"set {setting}={expected}"
             )
 

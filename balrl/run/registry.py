@@ -63,10 +63,12 @@ def make_env(
     from balrl.envs.gymnasium_env import make_gymnasium_env
     from balrl.envs.multi_objective import WeightedRewards, is_multi_objective, register_multi_objective
     from balrl.envs.robotics import register_robotics
+    from balrl.spaces import reward_dim
 
     config = config or EnvironmentConfig()
     if reward_weights:
-        return WeightedRewards(make_env(task, num_envs, device, kwargs, config), reward_weights)
+        made = make_env(task, num_envs, device, kwargs, config)
+        return made if reward_dim(made) == 1 else WeightedRewards(made, reward_weights)
     if config.executor == "ray":
         return _make_remote(task, num_envs, kwargs, config)
     if not isinstance(task, str):

@@ -87,4 +87,3 @@ def test_with_one_preference_wTv_is_the_expectile_of_wTq() -> None:
         balance = (np.where(u < middle, 1 - tau, tau) * (u - middle)).sum()
         low, high = (middle, high) if balance > 0 else (low, middle)
     assert float(v.detach() @ w) == pytest.approx(low, abs=1e-4)
-

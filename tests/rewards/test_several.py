@@ -107,7 +107,9 @@ def test_data_of_one_of_several_rewards() -> None:
     data = logged()
     assert data.reward_dim == 2
     np.testing.assert_array_equal(data.of_reward(1).rewards, data.rewards[:, 1])
-    np.testing.assert_allclose(data.weighted((2.0, 1.0)).rewards, data.rewards @ [2.0, 1.0], rtol=1e-6)
+    weighted = data.weighted((2.0, 1.0))
+    np.testing.assert_allclose(weighted.rewards, data.rewards @ [2.0, 1.0], rtol=1e-6)
+    assert weighted.rewards_from == "2, 1 times its 2 rewards"
     one = replace(data, rewards=data.rewards[:, 0])
     assert one.of_reward(0) is one
     with pytest.raises(Exception, match="1 reward weights, dataset 'two' has 2 rewards"):
