@@ -38,6 +38,7 @@ from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
+from balrl.remembering import Memory, forget, recalled
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 from balrl.vector_critics import checked_preference, with_preference
@@ -67,6 +68,8 @@ class Agent(OptimizedModule, ABC):
     """What another run can take over from a checkpoint of this agent."""
     on_policy: ClassVar[bool] = False
     """Whether online updates learn from rollouts of the present policy in place of a replay."""
+    remembers: ClassVar[bool] = False
+    """Whether actions depend on more than the present observation: on a `Memory` of the running episode."""
     config: AgentConfig
     policy: Policy
     critic: QEnsemble | None
@@ -120,6 +123,11 @@ class Agent(OptimizedModule, ABC):
     def reward_dim(self) -> int:
         """How many rewards of a step it learns from."""
         return int(getattr(self.config, "objectives", 1))
+
+    @property
+    def sequence_length(self) -> int:
+        """How many consecutive steps it learns from at a time."""
+        return int(getattr(self.config, "sequence_length", 1))
 
     @property
     def is_family(self) -> bool:
@@ -299,6 +307,26 @@ class Agent(OptimizedModule, ABC):
             return self.act(observations, deterministic, balance)
         return self.champion.act(observations, deterministic, self._asked_for(observations, balance), self.stream)
 
+    def empty_memory(self, worlds: int) -> Memory:
+        """Return what an agent that remembers knows of episodes that begin.
+
+        Raises:
+            NotImplementedError: for an agent that does not remember.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not remember")
+
+    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+        """Return actions as `act` does, under a memory of the running episodes, and the memory that includes this step.
+
+        Raises:
+            NotImplementedError: for an agent that does not remember.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not remember")
+
+    def after_step(self, memory: Memory, rewards: Tensor, ended: Tensor) -> Memory:
+        """Return a memory after its step's rewards ``[N]``, emptied where episodes `ended` ``[N]``."""
+        return forget(memory, self.empty_memory(len(ended)), ended)
+
     def _asked_for(self, observations: Tensor, balance: float | Tensor | None) -> Tensor | None:
         """Return a balance that is asked for as ``[B]``."""
         if balance is None:
@@ -333,7 +361,8 @@ class Agent(OptimizedModule, ABC):
 
         Takes one observation or a batch of them, as numpy, a dictionary included. An agent that chooses several
         steps' actions at once (`chunk_size`) keeps those that are still to be played in `state`: pass it on, and it
-        looks again when they are played; leave it out, and it looks at every step. Others return it unchanged.
+        looks again when they are played; leave it out, and it looks at every step. An agent that remembers keeps its
+        memory there. Others return it unchanged.
 
         Args:
             state: what the last call returned.
@@ -358,7 +387,11 @@ class Agent(OptimizedModule, ABC):
                 return self.serve(observations, deterministic, balance)
             return best_action(self, observations, best_of, objective, balance=self._asked_for(observations, balance))
 
-        if self.config.chunk_size == 1:
+        if self.remembers:
+            memory = recalled(self, state, episode_start, len(batch))
+            chosen, memory = self.act_from(batch, memory, deterministic)
+            state = tuple(kept.cpu().numpy() for kept in memory)
+        elif self.config.chunk_size == 1:
             chosen = choose(batch)
         else:
             chosen, state = play_on(choose, batch, state, episode_start, self.spaces.step_action_dim)

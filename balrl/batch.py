@@ -34,10 +34,14 @@ class Batch(NamedTuple):
         trusted: ``[B]``, 1 for rows of the data's best episodes, else 0; only for agents that ask for it.
         preferences: ``[B, m]``, under which the episode's returns rank highest among the data's; only for agents that
             ask for it.
+        returns_to_go: ``[B]`` or ``[B, m]``, undiscounted, of the recording from this step on; only for agents that ask
+            for it.
+        timesteps: ``[B]``, of the episode, from 0; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
             comes from `balrl.on_policy.RolloutBuffer`.
         discounts: ``[B]``, of what follows; only with chunks, of which some are cut short. An agent's γ without.
-        played: ``[B, chunk_size]``, 1 for a chunk's actions, 0 for those that its episode ended before.
+        played: ``[B, chunk_size]``, 1 for a chunk's actions, 0 for those that its episode ended before. Of sequences
+            (`balrl.sequences`), whose every field is ``[B, L, …]``, the same for their steps, ``[B, L]``.
     """
 
     observations: Tensor
@@ -49,6 +53,8 @@ class Batch(NamedTuple):
     next_actions: Tensor | None = None
     trusted: Tensor | None = None
     preferences: Tensor | None = None
+    returns_to_go: Tensor | None = None
+    timesteps: Tensor | None = None
     log_probs: Tensor | None = None
     advantages: Tensor | None = None
     value_targets: Tensor | None = None

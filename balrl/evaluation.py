@@ -127,7 +127,7 @@ def evaluate_policy(
 
     Args:
         act: maps observations ``[N, observation_dim]`` to actions in [-1, 1]; must be deterministic, or the result is
-            not repeatable.
+            not repeatable. One with `saw` and `begin` (`balrl.remembering.RememberingPolicy`) is told of every step.
         env: its worlds are reset with `seed`, `seed` + 1, …
         max_episode_steps: after so many an episode counts as it stands; for tasks without a limit of their own. A world
             waits then until the others have come as far, and all begin anew.
@@ -150,15 +150,21 @@ def evaluate_policy(
     worlds = torch.arange(n, device=collector.device)
     waiting = torch.zeros(n, dtype=torch.bool, device=collector.device)
     limit = math.inf if max_episode_steps is None else max_episode_steps
-    rounds = 1
+    rounds, saw, begin = 1, getattr(act, "saw", None), getattr(act, "begin", None)
+    if begin is not None:
+        begin()
     while bool((counts < quota).any()):
         if max_episode_steps is not None and bool((waiting | (counts >= quota)).all()):
             collector.start(seed + rounds * n)
+            if begin is not None:
+                begin()
             waiting, rounds = torch.zeros_like(waiting), rounds + 1
         for _ in range(1 if collector.device.type == "cpu" else BETWEEN_LOOKS):
             if should_stop():
                 raise EvaluationStopped
             step = collector.step(act if played is None else played.act)
+            if saw is not None:
+                saw(step)
             ended = step.done | (step.lengths >= limit)
             success = torch.zeros_like(step.done) if step.success is None else step.success
             each = [step.returns] if played is None else [played.utilities(step), *step.returns.unbind(-1)]

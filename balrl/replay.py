@@ -15,9 +15,9 @@ from balrl.errors import UserError
 from balrl.next_actions import VectorStep
 from balrl.random_stream import RandomStream
 
-SCALARS = ("terminated", "mc_returns", "trusted")
+SCALARS = ("terminated", "mc_returns", "trusted", "timesteps")
 RELABELLED = 65_536
-OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted", "preferences")
+OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted", "preferences", "returns_to_go", "timesteps")
 
 
 class Sampler(Protocol):
@@ -70,8 +70,10 @@ class ReplayBuffer:
             "next_actions": action_dim,
             "trusted": 1,
             "preferences": reward_dim,
+            "returns_to_go": reward_dim,
+            "timesteps": 1,
         }
-        self.scalars = SCALARS if reward_dim > 1 else (*SCALARS, "rewards")
+        self.scalars = SCALARS if reward_dim > 1 else (*SCALARS, "rewards", "returns_to_go")
         self.fields = tuple(f for f in widths if f not in OPTIONAL_FIELDS or f in fields)
         self._widths = [widths[f] for f in self.fields]
         self.capacity = capacity

@@ -259,6 +259,15 @@ class Dataset:
         found = [monte_carlo.returns(self.rewards[s], bool(self.terminated[s.stop - 1])) for s in self.episode_slices]
         return np.concatenate(found)
 
+    def returns_to_go(self) -> Array:
+        """Return the undiscounted return from every row to its episode's end, ``[N]`` or ``[N, m]`` float32."""
+        found = [np.cumsum(self.rewards[s][::-1], 0, np.float64)[::-1] for s in self.episode_slices]
+        return np.concatenate(found).astype(np.float32)
+
+    def timesteps(self) -> Array:
+        """Return every row's place in its episode, from 0: ``[N]`` float32."""
+        return np.concatenate([np.arange(length) for length in self.episode_lengths]).astype(np.float32)
+
     def next_actions(self) -> Array:
         """Return each next observation's action, ``[N, action_dim]``; an episode's last row repeats its own."""
         following = np.r_[self.actions[1:], self.actions[-1:]]

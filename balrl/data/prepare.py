@@ -150,6 +150,10 @@ def to_replay(
         extra["next_actions"] = dataset.next_actions()
     if trusted is not None:
         extra["trusted"] = trusted
+    if "returns_to_go" in fields:
+        extra["returns_to_go"] = dataset.returns_to_go()
+    if "timesteps" in fields:
+        extra["timesteps"] = dataset.timesteps()
     if "preferences" in fields:
         extra["preferences"] = behaviour_preferences(dataset)
     widths = dataset.observations.shape[1], dataset.actions.shape[1]

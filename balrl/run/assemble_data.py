@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.chunks import replay_kind
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import (
     RewardTransform,
@@ -24,6 +23,7 @@ from balrl.data.prepare import (
 from balrl.disk import mapped_storage
 from balrl.errors import UserError
 from balrl.replay import ReplayBuffer
+from balrl.replay_kind import replay_kind
 from balrl.returns import MonteCarlo
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.several import AnyLearner, make_learners

@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 
 from balrl.agent import Agent, Phase
-from balrl.chunks import replay_kind
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.execution.steps import GraphCollector
@@ -16,6 +15,7 @@ from balrl.memory import check_fits
 from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
+from balrl.replay_kind import replay_kind
 from balrl.returns import MonteCarlo, RunningEpisodes
 from balrl.rewards.several import AnyLearner
 from balrl.rollout import Collector

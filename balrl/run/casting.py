@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from balrl.config import RunConfig
+from balrl.remembering import RememberingPolicy
 from balrl.rollout import Policy, Step
 from balrl.run.champions import Champions
 from balrl.run.components import Components
@@ -43,6 +44,7 @@ class Casting:
         self._champions: Champions | None = None
         self._strategy: Strategy | None = None
         self._preferences: PreferencePlay | None = None
+        self._remembering: RememberingPolicy | None = None
         self._is_released = False
 
     def warmup(self) -> Actor:
@@ -54,7 +56,7 @@ class Casting:
             return Actor(selection.act, selection.saw)
         if c.kind == "random":
             return Actor(run.interaction.random_actions)
-        return self._with_strategy() or self._under_preferences() or Actor(run.agent.explore)
+        return self._with_strategy() or self._learner_alone() or Actor(run.agent.explore)
 
     def finetune(self, log: Log) -> Actor:
         """Return who acts in fine-tuning; `log` is told of a new champion."""
@@ -62,9 +64,9 @@ class Casting:
         with_strategy = self._with_strategy()
         if with_strategy is not None:
             return with_strategy
-        under_preferences = self._under_preferences()
-        if under_preferences is not None:
-            return under_preferences
+        alone = self._learner_alone()
+        if alone is not None:
+            return alone
         if c.member == "bandit" and self._members is None:
             self._begin_members()
         champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
@@ -114,11 +116,16 @@ class Casting:
             return self._strategy.tensors()
         if self._preferences is not None:
             return self._preferences.tensors()
+        if self._remembering is not None:
+            return self._remembering.tensors()
         return self._champions.tensors() if self._champions is not None else {}
 
     def load(self, state: RunState, tensors: Mapping[str, Tensor], exact: bool = True) -> None:
         """Go on from what `note` wrote down and `tensors` gave; if not `exact`, in new episodes."""
         self._selection = self._members = self._champions = self._strategy = self._preferences = None
+        self._remembering = None
+        if self.components.agent.remembers and exact:
+            self._remembering = RememberingPolicy.resumed(self.components.agent, tensors)
         if "playing" in tensors and exact:
             self._preferences = PreferencePlay(self.components.agent, self.components.env.num_envs, tensors)
         if state.strategy:
@@ -145,9 +152,13 @@ class Casting:
             run.display.notice(strategy_notice(self.config))
         return Actor(self._strategy.explore, self._strategy.saw)
 
-    def _under_preferences(self) -> Actor | None:
-        """Return who acts where the agent learns from several rewards; None where it learns from one."""
+    def _learner_alone(self) -> Actor | None:
+        """Return who acts where the agent learns from several rewards or remembers; None for all others."""
         run = self.components
+        if run.agent.remembers:
+            if self._remembering is None:
+                self._remembering = RememberingPolicy(run.agent, explores=True)
+            return Actor(self._remembering, self._remembering.saw)
         if run.agent.reward_dim == 1:
             return None
         if self._preferences is None:

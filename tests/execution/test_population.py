@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from balrl.agents import Agent
-from balrl.chunks import replay_kind
 from balrl.errors import UserError
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates
 from balrl.replay import MixedReplay, ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING_AT_LENGTH
 from tests.conftest import random_batch
 from tests.execution.test_updates import NoHost, assert_same, update_of

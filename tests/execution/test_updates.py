@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics
 from balrl.agents import Agent
-from balrl.chunks import replay_kind
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, PreciseUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 

@@ -10,13 +10,13 @@ import torch
 from balrl.agents import IQL, PPO, Agent
 from balrl.agents.hyperparameters import IQLConfig, PPOConfig
 from balrl.batch import TRANSITION, Batch
-from balrl.chunks import replay_kind
 from balrl.execution import updates as execution
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 from tests.execution.test_updates import assert_same, update_of
