@@ -13,6 +13,7 @@ import torch
 
 from balrl.agent import Metrics
 from balrl.agents.hyperparameters import CQLConfig, FQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
+from balrl.agents.multi_objective_hyperparameters import MOSACConfig
 from balrl.batch import Batch
 from balrl.config import AgentConfig, Precision
 from balrl.execution.precision import products_in
@@ -43,6 +44,7 @@ KINDS = {
     "cql": Kind(CQLConfig()),
     "fql": Kind(FQLConfig()),
     "qc-fql": Kind(FQLConfig(chunk_size=5)),
+    "mo-sac": Kind(MOSACConfig()),
 }
 """Two hidden layers of 256 (flows: four of 512), batches of 256, 17 observations, 6 actions: HalfCheetah's sizes."""
 EPISODE = 1_000
@@ -68,7 +70,7 @@ class Subject:
         self.agent = make_agent(self.kind.config, *spaces, device)
         self.agent.set_phase("offline", 1_000_000)
         self.replay = replay_kind(self.agent)(ROWS, OBSERVATION_DIM, ACTION_DIM, device)
-        self.replay.add(_transitions(), torch.arange(ROWS) % EPISODE == EPISODE - 1)
+        self.replay.add(_transitions(self.agent.reward_dim), torch.arange(ROWS) % EPISODE == EPISODE - 1)
         self.notices: list[str] = []
         how: Literal["off", "on"] = "off" if mode == "off" else "on"
         self.updates: Updates = choose_updates(how, self.agent, ROWS, self.notices.append, precision=precision)
@@ -186,7 +188,7 @@ def per_second(run: Callable[[int], None], seconds: float, device: torch.device 
     return count / (time.perf_counter() - start)
 
 
-def _transitions() -> Batch:
+def _transitions(reward_dim: int) -> Batch:
     random = np.random.default_rng(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -195,7 +197,7 @@ def _transitions() -> Batch:
     return Batch(
         normal(ROWS, OBSERVATION_DIM),
         normal(ROWS, ACTION_DIM).tanh().clamp(-0.999, 0.999),
-        normal(ROWS),
+        normal(ROWS) if reward_dim == 1 else normal(ROWS, reward_dim),
         normal(ROWS, OBSERVATION_DIM),
         torch.from_numpy(random.random(ROWS) < 0.001),
     )
