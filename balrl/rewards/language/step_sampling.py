@@ -55,9 +55,9 @@ class CausalSampler:
         said: list[list[str]] = [[] for _ in prefixes]
         order = sorted(range(len(prefixes)), key=lambda row: len(prefixes[row]))
         rows = [row for row in order for _ in range(n)]
-        training = self.model.training
+        training, device = self.model.training, self.model.device
         self.model.eval()
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed((self.seed << 20) + self.calls)
             for start in range(0, len(rows), self.at_once):
                 chosen = rows[start : start + self.at_once]

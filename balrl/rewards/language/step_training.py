@@ -122,7 +122,11 @@ def fit_weighted(
         batch_size: texts per update.
         seed: of their order.
         on_update: see `OnUpdate`.
+
+    Raises:
+        UserError: for settings that train nothing.
     """
+    _check(updates, batch_size, learning_rate)
     texts = len(tokens.input_ids)
 
     def loss(rows: Tensor) -> Tensor:
@@ -159,7 +163,11 @@ def fit_step_pairs(
         batch_size: pairs per update.
         seed: of their order.
         on_update: see `OnUpdate`.
+
+    Raises:
+        UserError: without pairs, and for settings that train nothing.
     """
+    _check(updates, batch_size, learning_rate)
     if not pairs:
         raise UserError("no pairs of steps to train on; sample more answers per prompt, or lower the margin")
     prefixes, ones = [pair.prefix for pair in pairs], [[1.0]] * len(pairs)
@@ -186,6 +194,14 @@ def fit_step_pairs(
         return found - likelihood * of_better.sum() / count
 
     _descend(model, loss, len(pairs), updates, learning_rate, batch_size, seed, on_update)
+
+
+def _check(updates: int, batch_size: int, learning_rate: float) -> None:
+    if updates < 1 or batch_size < 1 or learning_rate <= 0:
+        raise UserError(
+            f"training with updates={updates}, batch_size={batch_size}, learning_rate={learning_rate:g}, expected at "
+            "least 1, at least 1 and above 0"
+        )
 
 
 def _descend(

@@ -104,7 +104,6 @@ def test_pairs_move_apart_and_begin_at_ln_2() -> None:
 def test_the_better_steps_likelihood_is_a_mean_over_tokens() -> None:
     model, tokenizer = tiny_causal()
     losses: list[float] = []
-    ended = log_prob(model, tokenizer, "2+2\n", "4")
     tokens = tokenize_steps(tokenizer, ["2+2\n"], [["4"]], [[1.0]])
     with torch.no_grad():
         ended = float(token_log_probs(model(tokens.input_ids).logits, tokens.labels).sum())
@@ -117,6 +116,12 @@ def test_what_is_refused() -> None:
     model, tokenizer = tiny_causal()
     with pytest.raises(UserError, match="no pairs of steps to train on"):
         fit_step_pairs(model, tokenizer, [], 1, 1e-3)
+    tokens = tokenize_steps(tokenizer, ["1"], [["2"]], [[1.0]])
+    for updates, rate, size in ((0, 1e-3, 1), (1, 0.0, 1), (1, 1e-3, 0)):
+        with pytest.raises(UserError, match="expected at least 1, at least 1 and above 0"):
+            fit_weighted(model, tokens, updates, rate, size)
+        with pytest.raises(UserError, match="expected at least 1, at least 1 and above 0"):
+            fit_step_pairs(model, tokenizer, PAIRS, updates, rate, batch_size=size)
     for prefixes, steps, weights in (([], [], []), (["a"], [["b"], ["c"]], [[1.0]] * 2), (["a"], [["b"]], [[]])):
         with pytest.raises(UserError, match="a weight for every step"):
             tokenize_steps(tokenizer, prefixes, steps, weights)
