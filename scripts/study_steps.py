@@ -77,7 +77,7 @@ def begin(seed: int, protocol: Mapping[str, Any], out: Path) -> Beginning:
     folder = out / f"seed-{seed}"
     made = Beginning(chars, folder, parts[3], parts[1], parts[2], [])
     if not (folder / "config.json").exists():
-        base_model(parts[0], protocol, chars, seed).save_pretrained(folder)
+        base_model(parts[0], parts[1], protocol, chars, seed).save_pretrained(folder)
     if not (folder / "answers.jsonl").exists():
         prompts = [prompt for prompt, _ in made.training for _ in range(protocol["samples"])]
         sampler = CausalSampler(made.model(), chars, protocol["longest"], at_once=512, seed=seed)
@@ -90,8 +90,14 @@ def begin(seed: int, protocol: Mapping[str, Any], out: Path) -> Beginning:
     return made._replace(answers=kept)
 
 
-def base_model(shown: Sequence[tuple[str, str]], protocol: Mapping[str, Any], chars: Any, seed: int) -> Any:
-    """Return a model trained from scratch on the expert's answers."""
+def base_model(
+    shown: Sequence[tuple[str, str]],
+    held_out: Sequence[tuple[str, str]],
+    protocol: Mapping[str, Any],
+    chars: Any,
+    seed: int,
+) -> Any:
+    """Return a model trained from scratch on the expert's answers until it errs as often as it should."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     about = protocol["base"]
@@ -109,7 +115,10 @@ def base_model(shown: Sequence[tuple[str, str]], protocol: Mapping[str, Any], ch
         bos_token_id=1,
     )
     model = LlamaForCausalLM(config)
-    fit_weighted(model, expert(shown, chars), about["updates"], about["learning_rate"], about["batch_size"], seed)
+    tokens, updates = expert(shown, chars), 0
+    while updates < about["updates"] and accuracy(model, chars, held_out, protocol["longest"], 0.0) < about["accuracy"]:
+        fit_weighted(model, tokens, about["every"], about["learning_rate"], about["batch_size"], (seed << 20) + updates)
+        updates += about["every"]
     return model
 
 
