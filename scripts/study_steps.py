@@ -137,15 +137,15 @@ def accuracy(model: Any, chars: Any, asked: Sequence[tuple[str, str]], longest: 
 
 def weights_of(answer: SteppedAnswer, kind: str, settings: Mapping[str, Any]) -> list[float]:
     """Return the weights of an answer's steps."""
+    steps = len(answer.steps)
     if kind == "rft":
-        return [1.0] * len(answer.steps)
+        return [1.0] * steps
     if kind == "exact":
         wrong = first_wrong(answer.prompt, answer.steps)
-        worth = [1.0] * wrong + [math.exp(-1 / settings["beta"])] + [0.0] * len(answer.steps)
-        return worth[: len(answer.steps)]
-    found = advantage_weights(answer.advantages, settings["beta"], settings.get("largest", 20.0))
-    known = answer.values[:-1] > 0
-    return (found if settings["hopeless"] else found.where(known, 0.0)).tolist()
+        worth = torch.tensor(([1.0] * wrong + [math.exp(-1 / settings["beta"])] + [0.0] * steps)[:steps])
+    else:
+        worth = advantage_weights(answer.advantages, settings["beta"], settings["largest"])
+    return (worth if settings["hopeless"] else worth.where(answer.values[:-1] > 0, 0.0)).tolist()
 
 
 def train(

@@ -19,27 +19,30 @@ COLOURS = {
     "pairs": "#3a7d44",
     "rft-pairs": "#c99a2e",
     "exact": "#8058a5",
+    "exact-hopeful": "#b79bd0",
 }
 
 
 def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]], results: Path) -> None:
     """Write the tables into docs/results/steps.md, and the picture."""
     base = [r for r in records if r["kind"] == "base"]
+    at = {(r["kind"], r["count"], r["seed"]): r for r in records}
     lines = [
-        "| problems | data | seeds | texts or pairs | right, greedy, % | right, sampled, % | greedy, above the base |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| problems | data | seeds | texts or pairs | right, greedy, % | right, sampled, % | greedy, above the base | "
+        "greedy, above rft | sampled, above rft |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| 0 | base | {len(base)} | — | {percent(base, 'greedy')} | {percent(base, 'sampled')} | — | — | — |",
     ]
-    greedy = {r["seed"]: r["greedy"] for r in base}
-    lines.append(f"| 0 | base | {len(base)} | — | {percent(base, 'greedy')} | {percent(base, 'sampled')} | — |")
     for count in protocol["counts"]:
         for kind in protocol["kinds"]:
             rows = [r for r in records if (r["kind"], r["count"]) == (kind, count)]
             if not rows:
                 continue
-            gain = cell([100 * (r["greedy"] - greedy[r["seed"]]) for r in rows])
+            above = [above_of(rows, at, "base", 0, "greedy")]
+            above += [above_of(rows, at, "rft", count, n) if kind != "rft" else "—" for n in ("greedy", "sampled")]
             data = round(float(np.mean([r["data"] for r in rows])))
-            shown = f"{percent(rows, 'greedy')} | {percent(rows, 'sampled')} | {gain}"
-            lines.append(f"| {count} | {kind} | {len(rows)} | {data} | {shown} |")
+            cells = [str(len(rows)), str(data), percent(rows, "greedy"), percent(rows, "sampled"), *above]
+            lines.append(f"| {count} | {kind} | {' | '.join(cells)} |")
     lines += ["", "What is true of the base models' answers and of the estimates of their steps:", ""]
     lines += ["| | mean over seeds |", "| --- | --- |"]
     for name in base[0]["diagnosis"]:
@@ -55,6 +58,13 @@ def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]], re
 def percent(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     """Return a cell of percentages."""
     return cell([100 * r[name] for r in rows])
+
+
+def above_of(
+    rows: Sequence[Mapping[str, Any]], at: Mapping[tuple[str, int, int], Any], kind: str, count: int, name: str
+) -> str:
+    """Return a cell of differences to another kind, seed by seed, in points."""
+    return cell([100 * (r[name] - at[kind, count, r["seed"]][name]) for r in rows])
 
 
 def draw(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]], path: Path) -> None:
