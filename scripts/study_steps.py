@@ -192,10 +192,14 @@ def train(
 def diagnosis(start: Beginning, protocol: Mapping[str, Any], seed: int) -> dict[str, float]:
     """Return what is true of a base model's answers and of the estimates of their steps."""
     rows, lowest, lucky = [], [], []
+    weights: dict[str, list[float]] = {"right": [], "first wrong": [], "later": []}
     for answer in start.answers:
         first = first_wrong(answer.prompt, answer.steps)
         advantages, values = answer.advantages.tolist(), answer.values.tolist()
         rows += [(t == first, values[t], advantages[t], values[t + 1]) for t in range(min(first + 1, len(advantages)))]
+        worth = weights_of(answer, "weighted", protocol["kinds"]["weighted"]["weighted"])
+        for name, part in zip(weights, (worth[:first], worth[first : first + 1], worth[first + 1 :]), strict=True):
+            weights[name] += [w for w in part if w > 0]
         if first < len(advantages) and values[first] > 0:
             lowest.append(advantages[first] == min(advantages))
         if answer.correct:
@@ -223,6 +227,10 @@ def diagnosis(start: Beginning, protocol: Mapping[str, Any], seed: int) -> dict[
             mannwhitneyu(*hopeful).statistic / (len(hopeful[0]) * len(hopeful[1])),
         "the first wrong step has the lowest advantage of its answer, value before above 0": np.mean(lowest),
         "pairs whose better step is right and whose worse one is wrong": np.mean(better),
+        "weight of right steps, where it is not 0": np.mean(weights["right"]),
+        "its standard deviation": np.std(weights["right"]),
+        "share of these steps that weigh less than 1/2": np.mean(np.array(weights["right"]) < 0.5),
+        "share of all weight on wrong steps": 1 - sum(weights["right"]) / sum(sum(of) for of in weights.values()),
         "root mean square difference of advantages from 8 and 64 rollouts": (rough - finer).square().mean().sqrt(),
         "correlation of advantages from 8 and 64 rollouts": torch.corrcoef(torch.stack([rough, finer]))[0, 1],
     }  # fmt: skip

@@ -69,7 +69,7 @@ def above_of(
 
 def draw(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw accuracy against the number of problems."""
-    with drawn(path, 7.6, 3.4) as figure:
+    with drawn(path, 9.0, 3.4) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         for at, (name, title) in zip(axes, (("greedy", "greedy"), ("sampled", "sampled, temperature 1")), strict=True):
             start = [100 * r[name] for r in records if r["kind"] == "base"]
@@ -88,4 +88,4 @@ def draw(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]], path
             at.set_xlabel("problems")
             at.set_title(title)
         axes[0].set_ylabel("right answers to test problems, %")
-        axes[0].legend(fontsize=8)
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
