@@ -207,7 +207,7 @@ def diagnosis(start: Beginning, protocol: Mapping[str, Any], seed: int) -> dict[
     wrong, right = [row for row in rows if row[0]], [row for row in rows if not row[0]]
     hopeful = [[row[2] for row in of if row[1] > 0] for of in (right, wrong)]
     solved = {a.prompt for a in start.answers if a.correct}
-    pairs = step_pairs(start.answers)
+    pairs, whole = step_pairs(start.answers), sum(sum(of) for of in weights.values())
     better = [first_wrong(p.prefix.split("\n")[-2], [p.better]) > first_wrong(p.prefix.split("\n")[-2], [p.worse])
               for p in pairs]  # fmt: skip
     some = start.answers[:: max(1, len(start.answers) // protocol["fine_answers"])]
@@ -230,7 +230,7 @@ def diagnosis(start: Beginning, protocol: Mapping[str, Any], seed: int) -> dict[
         "weight of right steps, where it is not 0": np.mean(weights["right"]),
         "its standard deviation": np.std(weights["right"]),
         "share of these steps that weigh less than 1/2": np.mean(np.array(weights["right"]) < 0.5),
-        "share of all weight on wrong steps": 1 - sum(weights["right"]) / sum(sum(of) for of in weights.values()),
+        "share of all weight on first wrong steps and later ones": 1 - sum(weights["right"]) / whole,
         "root mean square difference of advantages from 8 and 64 rollouts": (rough - finer).square().mean().sqrt(),
         "correlation of advantages from 8 and 64 rollouts": torch.corrcoef(torch.stack([rough, finer]))[0, 1],
     }  # fmt: skip
