@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
         TD3BCConfig as TD3BCConfig,
     )
     from balrl.agents.iql import IQL as IQL
+    from balrl.agents.mo_iql import MOIQL as MOIQL
+    from balrl.agents.mo_sac import MOSAC as MOSAC
+    from balrl.agents.mo_td3bc import MOTD3BC as MOTD3BC
+    from balrl.agents.multi_objective_hyperparameters import (
+        MOIQLConfig as MOIQLConfig,
+        MOSACConfig as MOSACConfig,
+        MOTD3BCConfig as MOTD3BCConfig,
+    )
     from balrl.agents.ppo import PPO as PPO
     from balrl.agents.qc import QC as QC
     from balrl.agents.rebrac import ReBRAC as ReBRAC

@@ -47,7 +47,7 @@ class IQL(Agent):
         return GaussianPolicy.kind
 
     def _build(self, c: IQLConfig) -> None:
-        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        observation_dim, action_dim = self.normalizer.output_dim, self.spaces.action_dim
         self.balance = make_balance(c.balance, observation_dim)
         self.policy = GaussianPolicy(
             observation_dim + self.balance.embedding_dim,
@@ -56,8 +56,8 @@ class IQL(Agent):
             c.log_std_range,
             c.dropout,
         )
-        self.value = Value(observation_dim, c.hidden, c.layer_norm)
-        self.critic = QEnsemble(observation_dim, action_dim, c.hidden, c.critics, c.layer_norm)
+        self.value = self._make_value(c)
+        self.critic = self._make_critic(c)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
             "value": adam(self.value.parameters(), c.value_learning_rate),
@@ -65,6 +65,12 @@ class IQL(Agent):
             "policy": adam(self.policy.parameters(), c.policy_learning_rate, scheduled=True),
             "critic": adam(self.critic.parameters(), c.critic_learning_rate),
         }
+
+    def _make_value(self, c: IQLConfig) -> Value:
+        return Value(self.normalizer.output_dim, c.hidden, c.layer_norm)
+
+    def _make_critic(self, c: IQLConfig) -> QEnsemble:
+        return QEnsemble(self.normalizer.output_dim, self.spaces.action_dim, c.hidden, c.critics, c.layer_norm)
 
     def _update(self, batch: Batch) -> Metrics:
         observations = self.normalizer(batch.observations)

@@ -24,6 +24,7 @@ from balrl.agents.hyperparameters import (
     SACConfig,
     TD3BCConfig,
 )
+from balrl.agents.multi_objective_hyperparameters import MOIQLConfig, MOSACConfig, MOTD3BCConfig
 from balrl.config import AgentConfig
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ OWN = (
     Registration(CQLConfig, "balrl.agents.cql:CQL"),
     Registration(CalQLConfig, "balrl.agents.calql:CalQL"),
     Registration(PPOConfig, "balrl.agents.ppo:PPO"),
+    Registration(MOSACConfig, "balrl.agents.mo_sac:MOSAC"),
+    Registration(MOTD3BCConfig, "balrl.agents.mo_td3bc:MOTD3BC"),
+    Registration(MOIQLConfig, "balrl.agents.mo_iql:MOIQL"),
 )
 
 

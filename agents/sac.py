@@ -44,7 +44,7 @@ class SAC(Agent):
     balance: Balance
 
     def _build(self, c: SoftActorCriticConfig) -> None:
-        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        observation_dim, action_dim = self.normalizer.output_dim, self.spaces.action_dim
         self.target_entropy = (
             c.target_entropy_per_dimension * action_dim if c.target_entropy is None else c.target_entropy
         )

@@ -53,17 +53,21 @@ class TD3BC(Agent):
         return ("trusted",) if self.config.balance.kind == "selective" and phase == "offline" else ()
 
     def _build(self, c: TD3BCConfig) -> None:
-        observation_dim, action_dim = self.spaces.observation_dim, self.spaces.action_dim
+        observation_dim, action_dim = self.normalizer.output_dim, self.spaces.action_dim
         self.balance = make_balance(c.balance, observation_dim)
         self.policy = DeterministicPolicy(observation_dim + self.balance.embedding_dim, action_dim, c.hidden, c.dropout)
         self.target_policy = copy.deepcopy(self.policy).requires_grad_(False)
-        self.critic = QEnsemble(observation_dim, action_dim, c.critic_hidden or c.hidden, c.critics, c.layer_norm)
+        self.critic = self._make_critic(c)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
             "critic": adam(self.critic.parameters(), c.critic_learning_rate),
             **self.balance.optimizers,
             "policy": adam(self.policy.parameters(), c.policy_learning_rate),
         }
+
+    def _make_critic(self, c: TD3BCConfig) -> QEnsemble:
+        dims = self.normalizer.output_dim, self.spaces.action_dim
+        return QEnsemble(*dims, c.critic_hidden or c.hidden, c.critics, c.layer_norm)
 
     @property
     def variant(self) -> tuple[Hashable, ...]:
@@ -115,12 +119,16 @@ class TD3BC(Agent):
     def next_value(self, batch: Batch) -> Tensor:
         """Return ``min_j Q_target,j(s', ã)`` ``[B]`` at the target policy's action with clipped noise."""
         observations = self.normalizer(batch.next_observations)
+        actions = self._next_actions(observations)
+        return self._constrained(self.target_critic(observations, actions).amin(-2), actions, batch)
+
+    def _next_actions(self, observations: Tensor) -> Tensor:
+        """Return the target policy's actions with clipped noise, for normalised next observations."""
         balance = self.balance.sample(observations, self.phase == "online", self.stream)
         actions = self.target_policy(self.balance.condition(observations, balance))
         noise = self.config.target_noise * self.stream.normal(*actions.shape, dtype=actions.dtype)
         clip = self.config.target_noise_clip
-        actions = (actions + noise.clamp(-clip, clip)).clamp(-1, 1)
-        return self._constrained(self.target_critic(observations, actions).amin(-2), actions, batch)
+        return (actions + noise.clamp(-clip, clip)).clamp(-1, 1)
 
     def improvement(self, observations: Tensor, balance: Tensor) -> Tensor:
         """Return ``Q(s, π(s, β))`` ``[members, B]``, differentiable in β ``[B]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -38,8 +38,10 @@ from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
+from balrl.remembering import Memory, forget, recalled
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
+from balrl.vector_critics import checked_preference, with_preference
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
@@ -66,6 +68,8 @@ class Agent(OptimizedModule, ABC):
     """What another run can take over from a checkpoint of this agent."""
     on_policy: ClassVar[bool] = False
     """Whether online updates learn from rollouts of the present policy in place of a replay."""
+    remembers: ClassVar[bool] = False
+    """Whether actions depend on more than the present observation: on a `Memory` of the running episode."""
     config: AgentConfig
     policy: Policy
     critic: QEnsemble | None
@@ -88,7 +92,7 @@ class Agent(OptimizedModule, ABC):
             )
         self.device = check_device(device)
         self.spaces = SpaceAdapter(observation_space, action_space, self.config.chunk_size)
-        self.normalizer = Normalizer(self.spaces.observation_dim).to(self.device)
+        self.normalizer = self._make_normalizer().to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.critic, self.balance = None, None
         self._champion: list[FrozenPolicy] = []
@@ -110,6 +114,20 @@ class Agent(OptimizedModule, ABC):
     def policy_kind(cls, config: Any) -> str:
         """Return the `kind` of policy that an agent with this configuration has."""
         return str(config.policy)
+
+    def _make_normalizer(self) -> Normalizer:
+        """Return what raw observations go through before networks see them."""
+        return Normalizer(self.spaces.observation_dim)
+
+    @property
+    def reward_dim(self) -> int:
+        """How many rewards of a step it learns from."""
+        return int(getattr(self.config, "objectives", 1))
+
+    @property
+    def sequence_length(self) -> int:
+        """How many consecutive steps it learns from at a time."""
+        return int(getattr(self.config, "sequence_length", 1))
 
     @property
     def is_family(self) -> bool:
@@ -289,6 +307,26 @@ class Agent(OptimizedModule, ABC):
             return self.act(observations, deterministic, balance)
         return self.champion.act(observations, deterministic, self._asked_for(observations, balance), self.stream)
 
+    def empty_memory(self, worlds: int) -> Memory:
+        """Return what an agent that remembers knows of episodes that begin.
+
+        Raises:
+            NotImplementedError: for an agent that does not remember.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not remember")
+
+    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+        """Return actions as `act` does, under a memory of the running episodes, and the memory that includes this step.
+
+        Raises:
+            NotImplementedError: for an agent that does not remember.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not remember")
+
+    def after_step(self, memory: Memory, rewards: Tensor, ended: Tensor) -> Memory:
+        """Return a memory after its step's rewards ``[N]``, emptied where episodes `ended` ``[N]``."""
+        return forget(memory, self.empty_memory(len(ended)), ended)
+
     def _asked_for(self, observations: Tensor, balance: float | Tensor | None) -> Tensor | None:
         """Return a balance that is asked for as ``[B]``."""
         if balance is None:
@@ -317,12 +355,14 @@ class Agent(OptimizedModule, ABC):
         balance: float | None = None,
         best_of: int = 1,
         objective: str = "wco",
+        preference: Sequence[float] | np.ndarray[Any, Any] | None = None,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """Return actions in the action space's bounds, and `state`; stable-baselines3's contract.
 
         Takes one observation or a batch of them, as numpy, a dictionary included. An agent that chooses several
         steps' actions at once (`chunk_size`) keeps those that are still to be played in `state`: pass it on, and it
-        looks again when they are played; leave it out, and it looks at every step. Others return it unchanged.
+        looks again when they are played; leave it out, and it looks at every step. An agent that remembers keeps its
+        memory there. Others return it unchanged.
 
         Args:
             state: what the last call returned.
@@ -331,19 +371,27 @@ class Agent(OptimizedModule, ABC):
             balance: a member of the policy's family; by default the agent's own choice.
             best_of: take that many samples and act with the best by the critics (`balrl.best_action`).
             objective: of the critics' scores, by which it is the best; wco is their minimum.
+            preference: of an agent for several rewards, ``[m]`` on the simplex or ``[B, m]``; another one at every
+                step, if need be. By default the one that `prefer` said last, at first equal weights.
 
         Raises:
             UserError: when the observation is not what the observation space says, or the agent has no best of several.
         """
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
+        if preference is not None:
+            batch = with_preference(batch, checked_preference(preference, self.reward_dim))
 
         def choose(observations: Tensor) -> Tensor:
             if best_of == 1:
                 return self.serve(observations, deterministic, balance)
             return best_action(self, observations, best_of, objective, balance=self._asked_for(observations, balance))
 
-        if self.config.chunk_size == 1:
+        if self.remembers:
+            memory = recalled(self, state, episode_start, len(batch))
+            chosen, memory = self.act_from(batch, memory, deterministic)
+            state = tuple(kept.cpu().numpy() for kept in memory)
+        elif self.config.chunk_size == 1:
             chosen = choose(batch)
         else:
             chosen, state = play_on(choose, batch, state, episode_start, self.spaces.step_action_dim)

@@ -26,16 +26,22 @@ class Batch(NamedTuple):
     Attributes:
         observations: ``[B, observation_dim]`` floating point, raw (agents normalise).
         actions: ``[B, action_dim]`` floating point in [-1, 1]; of a chunk, one step's after another's.
-        rewards: ``[B]`` floating point, after the run's scale and bias.
+        rewards: ``[B]`` floating point, after the run's scale and bias; ``[B, m]`` of a task with m rewards.
         next_observations: ``[B, observation_dim]``.
         terminated: ``[B]`` boolean.
         mc_returns: ``[B]``, the discounted return from this state on; only for agents that ask for it.
         next_actions: ``[B, action_dim]``, the data's action at `next_observations`; only for agents that ask for it.
         trusted: ``[B]``, 1 for rows of the data's best episodes, else 0; only for agents that ask for it.
+        preferences: ``[B, m]``, under which the episode's returns rank highest among the data's; only for agents that
+            ask for it.
+        returns_to_go: ``[B]`` or ``[B, m]``, undiscounted, of the recording from this step on; only for agents that ask
+            for it.
+        timesteps: ``[B]``, of the episode, from 0; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
             comes from `balrl.on_policy.RolloutBuffer`.
         discounts: ``[B]``, of what follows; only with chunks, of which some are cut short. An agent's γ without.
-        played: ``[B, chunk_size]``, 1 for a chunk's actions, 0 for those that its episode ended before.
+        played: ``[B, chunk_size]``, 1 for a chunk's actions, 0 for those that its episode ended before. Of sequences
+            (`balrl.sequences`), whose every field is ``[B, L, …]``, the same for their steps, ``[B, L]``.
     """
 
     observations: Tensor
@@ -46,6 +52,9 @@ class Batch(NamedTuple):
     mc_returns: Tensor | None = None
     next_actions: Tensor | None = None
     trusted: Tensor | None = None
+    preferences: Tensor | None = None
+    returns_to_go: Tensor | None = None
+    timesteps: Tensor | None = None
     log_probs: Tensor | None = None
     advantages: Tensor | None = None
     value_targets: Tensor | None = None
@@ -72,7 +81,15 @@ class Batch(NamedTuple):
         if missing:
             raise UserError(f"the batch lacks '{missing[0]}'; it has {sorted(arrays)}, expected {list(TRANSITION)}")
         rows = len(np.atleast_1d(np.asarray(arrays["rewards"])))
-        widths = {"observations": spaces.observation_dim, "actions": spaces.action_dim, "played": spaces.chunk_size}
+        shape = np.shape(arrays["rewards"])
+        several = shape[1] if len(shape) == 2 and shape[1] > 1 else None
+        widths = {
+            "observations": spaces.observation_dim,
+            "actions": spaces.action_dim,
+            "played": spaces.chunk_size,
+            "rewards": several,
+            "preferences": several,
+        }
         found = {}
         for key, value in arrays.items():
             width = widths.get(key.removeprefix("next_"))

@@ -13,6 +13,7 @@ from balrl.errors import UserError
 from balrl.frozen_policy import acting_inputs, check_one_policy
 from balrl.policies import DeterministicPolicy
 from balrl.random_stream import RandomStream
+from balrl.remembering import RememberingPolicy
 
 if TYPE_CHECKING:
     from balrl.agent import Agent
@@ -24,6 +25,8 @@ def check_best_of(agent: Agent, n: int) -> None:
         raise UserError(f"best_of is {n}, expected at least 1")
     if n > 1:
         check_one_policy(agent.champion)
+    if n > 1 and agent.remembers:
+        raise UserError(f"best_of={n} scores single observations, {type(agent).__name__} remembers: leave it at 1")
     if n > 1 and agent.critic is None:
         raise UserError(f"best_of={n} needs critics that score the samples, {type(agent).__name__} has none")
     if n > 1 and isinstance(agent.policy, DeterministicPolicy):
@@ -82,6 +85,8 @@ def repeatable_policy(
         balance: a member of the policy's family; None: the agent's own choice.
         newest: the newest policy, though there may be a champion.
     """
+    if agent.remembers:
+        return RememberingPolicy(agent)
     stream = RandomStream(seed).to(agent.device)
 
     def act(observations: Tensor) -> Tensor:

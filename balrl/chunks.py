@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,21 +11,15 @@ from torch import Tensor
 
 from balrl.batch import Batch
 from balrl.errors import UserError
-from balrl.next_actions import VectorStep
-from balrl.replay import ReplayBuffer
-
-if TYPE_CHECKING:
-    from balrl.agent import Agent
+from balrl.linked_replay import LinkedReplay
 
 NOTHING_LEFT = 1 << 30
 
 
-class ChunkReplay(ReplayBuffer):
-    """A ring of single transitions that gives out chunks of h of them, from any start, without keeping one twice.
+class ChunkReplay(LinkedReplay):
+    """Gives out chunks of h transitions, from any start.
 
-    Beside every row stands how far behind it its successor is, 0 where there is none (the episode ended, or has not
-    gone on yet). A chunk from row t follows these links for h − 1 steps, so that it crosses neither an episode's end
-    nor the ring's seam. With k the steps that it could go, ``k ≤ h``:
+    A chunk from row t follows the links for h − 1 steps. With k the steps that it could go, ``k ≤ h``:
 
     - reward ``Σ_{i<k} γ^i r_i``, discount ``γ^k``, next observation and termination those of the k-th step. After a
       termination nothing is bootstrapped; a chunk that was cut short otherwise bootstraps from the true observation
@@ -46,7 +39,7 @@ class ChunkReplay(ReplayBuffer):
         ValueError: for fields that are of single steps.
     """
 
-    tensors: ClassVar[tuple[str, ...]] = (*ReplayBuffer.tensors, "links", "discount")
+    tensors: ClassVar[tuple[str, ...]] = (*LinkedReplay.tensors, "discount")
 
     def __init__(
         self,
@@ -63,62 +56,16 @@ class ChunkReplay(ReplayBuffer):
     ) -> None:
         if unfit := [field for field in fields if field != "trusted"]:
             raise ValueError(f"chunks have no {unfit[0]}")
-        if capacity < 2 * num_envs:
-            raise UserError(
-                f"replay.capacity is {capacity:,}, expected at least {2 * num_envs:,} for chunks in {num_envs:,} worlds"
-            )
-        super().__init__(capacity, observation_dim, action_dim, device, fields, allocate)
+        super().__init__(capacity, observation_dim, action_dim, device, fields, allocate, num_envs=num_envs)
         self.chunk_size = chunk_size
         self.discount = torch.tensor(discount, device=self.device)
-        self.links = torch.zeros(capacity, dtype=torch.int32, device=self.device)
-        self._last = torch.full((num_envs,), -1, device=self.device)  # each world's newest row, if its episode goes on
-
-    def add(self, batch: Batch, ends: Tensor | None = None) -> None:
-        """Append transitions in the order in which they happened.
-
-        Args:
-            ends: ``[B]`` bool, rows that the next row does not follow on; by default none follows on another.
-        """
-        count = len(batch.rewards)
-        rows = (self.cursor + torch.arange(count, device=self.device))[-self.capacity :] % self.capacity
-        super().add(batch)
-        self.links[rows] = 0 if ends is None else (~ends[-self.capacity :]).int().to(self.device)
-
-    def add_step(self, step: VectorStep) -> int:
-        """Append the transitions of a vector step, each behind its world's last, and return how many they are."""
-        valid = torch.ones_like(step.done) if step.valid is None else step.valid
-        rows = (self.cursor + valid.cumsum(0) - 1) % self.capacity
-        count = super().add_step(step)
-        before = torch.where(self._last < 0, rows, self._last)
-        origins, links = before, (rows - before) % self.capacity
-        if step.valid is not None:
-            origins, links = origins[valid], links[valid]
-        self.links[origins] = links.int()
-        self._last = torch.where(step.done, -1, torch.where(valid, rows, self._last))
-        return count
-
-    def cut(self) -> None:
-        self._last.fill_(-1)
-
-    def extend(self, other: ReplayBuffer) -> None:
-        assert isinstance(other, ChunkReplay)
-        rows = torch.arange(len(other), device=self.device)
-        self.add(other.transitions(rows), other.links[rows] == 0)
-
-    def clear(self) -> None:
-        super().clear()
-        self.cut()
 
     def gather(self, indices: Tensor) -> Batch:
         """Return the chunks from the rows `indices` ``[B]`` on."""
-        rows, played = [indices], [torch.ones_like(indices)]
-        for _ in range(self.chunk_size - 1):
-            link = self.links.index_select(0, rows[-1])
-            rows.append((rows[-1] + link) % self.capacity)
-            played.append(played[-1] * (link > 0))
-        steps = self.transitions(torch.cat(rows))
+        rows, played = self.follow(indices, self.chunk_size)
+        steps = self.transitions(rows.flatten())
         first, last = slice(0, len(indices)), slice(-len(indices), None)
-        was_played = torch.stack(played).to(steps.rewards.dtype)
+        was_played = played.to(steps.rewards.dtype)
         powers = self.discount ** torch.arange(self.chunk_size, device=self.device).unsqueeze(-1)
         return Batch(
             steps.observations[first],
@@ -130,26 +77,6 @@ class ChunkReplay(ReplayBuffer):
             discounts=self.discount ** was_played.sum(0),
             played=was_played.T,
         )
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the filled rows, the cursor, and which row follows on which."""
-        return super().state_dict() | {"links": self.links[: self.size], "last": self._last}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        super().load_state_dict(state)
-        self.links[: self.size] = state["links"].to(self.device)
-        self._last = state["last"].to(self.device)
-
-
-def replay_kind(agent: Agent, num_envs: int = 0) -> Callable[..., ReplayBuffer]:
-    """Return what makes a replay that an agent can learn from; it takes the arguments of `ReplayBuffer`.
-
-    Args:
-        num_envs: worlds whose steps are added; none for logged data.
-    """
-    if agent.config.chunk_size == 1:
-        return ReplayBuffer
-    return partial(ChunkReplay, chunk_size=agent.config.chunk_size, discount=agent.discount, num_envs=num_envs)
 
 
 class Queue(NamedTuple):

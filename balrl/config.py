@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from balrl.errors import UserError
 
@@ -34,6 +34,9 @@ class DataConfig(Config):
     reward_bias: float = Field(0.0, description="and then this is added")
     reward_normalization: Literal["none", "return-range"] = Field(
         "none", description="return-range: also multiply by 1000 / (max − min episode return of the data)"
+    )
+    reward_weights: tuple[float, ...] = Field(
+        (), description="of a task or data with several rewards: learn from their sum with these weights, as one reward"
     )
     observation_keys: tuple[str, ...] = Field(
         (), description="which observations of robomimic or LeRobot data, in this order; default: all that are vectors"
@@ -115,6 +118,8 @@ class FitConfig(Config):
     bootstrap: bool = Field(False, description="each member's pairs are drawn with replacement")
 
 
+Paths = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value or ())]
+"""A path, or several."""
 Objective = Literal["single", "mean", "wco", "uwo", "softmin", "quantile"]
 """What becomes of the members' scores."""
 
@@ -122,8 +127,12 @@ Objective = Literal["single", "mean", "wco", "uwo", "softmin", "quantile"]
 class RewardConfig(FitConfig, EnsembleConfig):
     """A reward learned from preferences, in place of the task's own; evaluation stays with the task's."""
 
-    ensemble: str | None = Field(None, description="a trained reward ensemble (balrl reward train)")
-    preferences: str | None = Field(None, description="a file of preferences to train one on (balrl reward collect)")
+    ensemble: Paths = Field(
+        (), description="a trained reward ensemble (balrl reward train); of several rewards, a list"
+    )
+    preferences: Paths = Field(
+        (), description="a file of preferences to train one on (balrl reward collect); of several rewards, a list"
+    )
     pairs: int = Field(0, ge=0, description="or pairs of the dataset's segments that a teacher labels for it")
     teacher: TeacherConfig = TeacherConfig()
     steps: int = Field(50, ge=1, description="of a segment")
@@ -314,6 +323,12 @@ class EvaluationConfig(Config):
         1, ge=1, description="samples of the policy, of which the best by its critics acts; 1: the policy's mode"
     )
     objective: Objective = Field("wco", description="of the critics' values, by which it is the best")
+    preferences: int = Field(
+        5, ge=2, description="of an agent for several rewards: so many, spread evenly, play `episodes` each"
+    )
+    hypervolume_reference: tuple[float, ...] | None = Field(
+        None, description="point above which the hypervolume of their returns is measured; default: it is not"
+    )
     max_episode_steps: int | None = Field(
         None, ge=1, description="after which an episode counts as it stands; default: the task's own limit, else 10,000"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,8 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from balrl.rollout import Collector
+from balrl.errors import UserError
+from balrl.front import Front
+from balrl.rollout import Collector, Step
+from balrl.vector_critics import checked_preference, with_preference
 
+Preference = Sequence[float] | Callable[[NDArray[Any], NDArray[Any]], ArrayLike]
+"""Weights of several rewards, or what gives them for observations ``[N, ·]`` and their episodes' steps ``[N]``."""
 BETWEEN_LOOKS = 32
 """Steps on a GPU between the host's questions whether all episodes have ended."""
 
@@ -37,11 +42,14 @@ class Evaluation:
     """What N episodes came to.
 
     Attributes:
-        returns: undiscounted, one per episode.
+        returns: undiscounted, one per episode; of several rewards, their utility under the preference that was played.
         lengths: in steps, one per episode.
         seed: of the environments.
         successes: one per episode, True where the task reported success at any step; None if it reports none.
         reference: what normalised scores are relative to, if anything is.
+        return_vectors: of several rewards, what each of them returned, one vector per episode.
+        preferences: the one that was played, one per episode.
+        hypervolume_reference: above which the hypervolume of the front is measured.
     """
 
     returns: tuple[float, ...]
@@ -49,6 +57,16 @@ class Evaluation:
     seed: int
     successes: tuple[bool, ...] | None = None
     reference: Reference | None = None
+    return_vectors: tuple[tuple[float, ...], ...] | None = None
+    preferences: tuple[tuple[float, ...], ...] | None = None
+    hypervolume_reference: tuple[float, ...] | None = None
+
+    @property
+    def front(self) -> Front | None:
+        """Of several rewards: what each preference that was played returned on the average."""
+        if self.preferences is None or self.return_vectors is None:
+            return None
+        return Front.of_episodes(self.preferences, self.return_vectors)
 
     @property
     def mean_return(self) -> float:
@@ -83,6 +101,7 @@ class Evaluation:
             "reference": self.reference.source if self.reference else None,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
+            **(self.front.to_json(self.hypervolume_reference) if self.front else {}),
         }
 
 
@@ -99,6 +118,7 @@ def evaluate_policy(
     reference: Reference | None = None,
     max_episode_steps: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    preference: Preference | None = None,
 ) -> Evaluation:
     """Run `episodes` episodes and return what they came to.
 
@@ -107,35 +127,48 @@ def evaluate_policy(
 
     Args:
         act: maps observations ``[N, observation_dim]`` to actions in [-1, 1]; must be deterministic, or the result is
-            not repeatable.
+            not repeatable. One with `saw` and `begin` (`balrl.remembering.RememberingPolicy`) is told of every step.
         env: its worlds are reset with `seed`, `seed` + 1, …
         max_episode_steps: after so many an episode counts as it stands; for tasks without a limit of their own. A world
             waits then until the others have come as far, and all begin anew.
         should_stop: asked at every step.
+        preference: of several rewards, that `act` gets beside the observations, and under which they are weighed; or
+            a function of observations ``[N, ·]`` and steps ``[N]``, numpy, that gives one ``[m]`` or ``[N, m]``.
 
     Raises:
         EvaluationStopped: when `should_stop` says so.
     """
     collector = Collector(env, device, seed)
-    n = env.num_envs
+    n, several = env.num_envs, collector.reward_dim > 1
+    if several and preference is None:
+        raise UserError(f"the task pays {collector.reward_dim} rewards a step: which preference over them?")
+    played = _Preferred(act, preference, collector) if preference is not None and several else None
     quota = torch.tensor([(episodes + i) // n for i in range(n)][::-1], device=collector.device)
     counts = torch.zeros_like(quota)
-    found = torch.zeros(n, int(quota.max()) + 1, 3, dtype=torch.float64, device=collector.device)
+    width = 3 + (collector.reward_dim if several else 0)
+    found = torch.zeros(n, int(quota.max()) + 1, width, dtype=torch.float64, device=collector.device)
     worlds = torch.arange(n, device=collector.device)
     waiting = torch.zeros(n, dtype=torch.bool, device=collector.device)
     limit = math.inf if max_episode_steps is None else max_episode_steps
-    rounds = 1
+    rounds, saw, begin = 1, getattr(act, "saw", None), getattr(act, "begin", None)
+    if begin is not None:
+        begin()
     while bool((counts < quota).any()):
         if max_episode_steps is not None and bool((waiting | (counts >= quota)).all()):
             collector.start(seed + rounds * n)
+            if begin is not None:
+                begin()
             waiting, rounds = torch.zeros_like(waiting), rounds + 1
         for _ in range(1 if collector.device.type == "cpu" else BETWEEN_LOOKS):
             if should_stop():
                 raise EvaluationStopped
-            step = collector.step(act)
+            step = collector.step(act if played is None else played.act)
+            if saw is not None:
+                saw(step)
             ended = step.done | (step.lengths >= limit)
             success = torch.zeros_like(step.done) if step.success is None else step.success
-            row = torch.stack([step.returns, step.lengths, success], -1)
+            each = [step.returns] if played is None else [played.utilities(step), *step.returns.unbind(-1)]
+            row = torch.stack([step.lengths, success, *each], -1)
             due = ended & ~waiting & (counts < quota)
             if step.valid is not None:
                 due = due & step.valid  # an episode whose world failed came to nothing
@@ -145,13 +178,56 @@ def evaluate_policy(
             waiting = waiting | (ended & ~step.done)
     collector.check()
     rows = [row for world, asked in zip(found.tolist(), quota.tolist(), strict=True) for row in world[:asked]]
+    fixed = None if preference is None or callable(preference) else tuple(float(w) for w in preference)
     return Evaluation(
-        tuple(r for r, _, _ in rows),
-        tuple(int(length) for _, length, _ in rows),
+        tuple(row[2] for row in rows),
+        tuple(int(row[0]) for row in rows),
         seed,
-        tuple(bool(s) for _, _, s in rows) if collector.reports_success else None,
+        tuple(bool(row[1]) for row in rows) if collector.reports_success else None,
         reference,
+        tuple(tuple(row[3:]) for row in rows) if several else None,
+        None if fixed is None or not several else (fixed,) * len(rows),
     )
+
+
+class _Preferred:
+    """A policy with a preference beside its observations, and what the rewards are worth under it.
+
+    Args:
+        act: maps observations with a preference, ``[N, observation_dim + m]``, to actions.
+        preference: one, or a function that gives them step by step.
+        collector: that asks for actions.
+    """
+
+    def __init__(self, act: Callable[[Tensor], Tensor], preference: Preference, collector: Collector) -> None:
+        self._act, self._preference, self._collector = act, preference, collector
+        self._now = torch.empty(0)
+        self._sums = torch.zeros(collector.num_envs, dtype=torch.float64, device=collector.device)
+
+    def act(self, observations: Tensor) -> Tensor:
+        """Return actions ``[N, action_dim]`` for observations ``[N, observation_dim]``."""
+        asked: Any = self._preference
+        if callable(asked):
+            asked = asked(observations.cpu().numpy(), self._collector.lengths.cpu().numpy())
+        self._now = checked_preference(asked, self._collector.reward_dim).to(observations)
+        return self._act(with_preference(observations, self._now))
+
+    def utilities(self, step: Step) -> Tensor:
+        """Return ``Σ_t w_tᵀ r_t`` ``[N]`` of the running episodes, this step included."""
+        counted = 1 if step.valid is None else step.valid
+        now = (step.batch.rewards * self._now).double().sum(-1) * counted
+        self._sums = torch.where(step.lengths > 1, self._sums, 0.0) + now
+        return self._sums
+
+
+def together(evaluations: Sequence[Evaluation], hypervolume_reference: tuple[float, ...] | None = None) -> Evaluation:
+    """Return the episodes of several evaluations, under a preference each, as one; a single one as it is."""
+    first = replace(evaluations[0], hypervolume_reference=hypervolume_reference)
+    names = ("returns", "lengths", "successes", "return_vectors", "preferences")
+    joined: dict[str, Any] = {
+        n: None if getattr(first, n) is None else sum((getattr(e, n) for e in evaluations), ()) for n in names
+    }
+    return replace(first, **joined)
 
 
 def iqm(scores: ArrayLike) -> float:

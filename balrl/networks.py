@@ -196,6 +196,8 @@ class Normalizer(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
+        self.output_dim = width
+        """Width of what comes out, which networks take."""
 
     def fit(self, mean: Tensor, std: Tensor) -> None:
         """Copy a mean and a standard deviation, each ``[width]``; those that are 0, or rounding, become 1."""

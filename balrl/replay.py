@@ -15,9 +15,9 @@ from balrl.errors import UserError
 from balrl.next_actions import VectorStep
 from balrl.random_stream import RandomStream
 
-SCALARS = ("rewards", "terminated", "mc_returns", "trusted")
+SCALARS = ("terminated", "mc_returns", "trusted", "timesteps")
 RELABELLED = 65_536
-OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted")
+OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted", "preferences", "returns_to_go", "timesteps")
 
 
 class Sampler(Protocol):
@@ -39,6 +39,7 @@ class ReplayBuffer:
         device: where the storage lives and batches come from.
         fields: the optional columns to keep, of `OPTIONAL_FIELDS`.
         allocate: makes the storage from rows and width; by default zeros on the device.
+        reward_dim: how many rewards a transition has.
 
     Raises:
         UserError: when the storage would not fit into the device's free memory; the message says how much is needed.
@@ -55,19 +56,24 @@ class ReplayBuffer:
         device: torch.device | str = "cpu",
         fields: tuple[str, ...] = (),
         allocate: Callable[[int, int], Tensor] | None = None,
+        reward_dim: int = 1,
     ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}, expected at least 1")
         widths = {
             "observations": observation_dim,
             "actions": action_dim,
-            "rewards": 1,
+            "rewards": reward_dim,
             "next_observations": observation_dim,
             "terminated": 1,
             "mc_returns": 1,
             "next_actions": action_dim,
             "trusted": 1,
+            "preferences": reward_dim,
+            "returns_to_go": reward_dim,
+            "timesteps": 1,
         }
+        self.scalars = SCALARS if reward_dim > 1 else (*SCALARS, "rewards", "returns_to_go")
         self.fields = tuple(f for f in widths if f not in OPTIONAL_FIELDS or f in fields)
         self._widths = [widths[f] for f in self.fields]
         self.capacity = capacity
@@ -153,18 +159,20 @@ class ReplayBuffer:
         return self.gather(stream.subset(min(count, self.size), self.size))
 
     def relabel(self, reward: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Replace every reward by ``reward(observations, actions)`` ``[B]``, in parts of `RELABELLED` rows.
+        """Replace every reward by ``reward(observations, actions)``, ``[B]`` or ``[B, m]``, in parts of `RELABELLED`.
 
         Raises:
             ValueError: where Monte-Carlo returns are kept, which would be those of the old rewards.
         """
         if "mc_returns" in self.fields:
             raise ValueError("this buffer keeps Monte-Carlo returns of its rewards, which cannot be relabelled")
-        column = sum(self._widths[: self.fields.index("rewards")])
+        index = self.fields.index("rewards")
+        column, width = sum(self._widths[:index]), self._widths[index]
         for first in range(0, self.size, RELABELLED):
             rows = slice(first, min(first + RELABELLED, self.size))
             batch = self.transitions(torch.arange(rows.start, rows.stop, device=self.device))
-            self.storage[rows, column] = reward(batch.observations, batch.actions)
+            found = reward(batch.observations, batch.actions)
+            self.storage[rows, column : column + width] = found.view(-1, width)
 
     def gather(self, indices: Tensor) -> Batch:
         """Return what is learned from at the rows `indices` ``[B]``, counted in the order of storage."""
@@ -174,7 +182,7 @@ class ReplayBuffer:
         """Return the rows at `indices` ``[B]``, counted in the order of storage."""
         columns = self.storage.index_select(0, indices).split(self._widths, -1)
         values = {
-            field: column.squeeze(-1) if field in SCALARS else column
+            field: column.squeeze(-1) if field in self.scalars else column
             for field, column in zip(self.fields, columns, strict=True)
         }
         values["terminated"] = values["terminated"] > 0.5
@@ -204,7 +212,7 @@ class ReplayBuffer:
             if column is None:
                 raise ValueError(f"this buffer keeps '{field}', the batch to add has none")
             column = column.to(self.device, torch.float32)
-            columns.append(column.unsqueeze(-1) if field in SCALARS else column)
+            columns.append(column.unsqueeze(-1) if field in self.scalars else column)
         return columns
 
 

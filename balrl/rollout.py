@@ -16,7 +16,7 @@ from torch import Tensor
 from balrl.batch import Batch
 from balrl.chunks import Queue, play
 from balrl.errors import EnvironmentFault, first_line
-from balrl.spaces import SpaceAdapter
+from balrl.spaces import SpaceAdapter, reward_dim
 
 Policy = Callable[[Tensor], Tensor]
 """Maps observations ``[N, observation_dim]`` to actions ``[N, action_dim]``, which the task gets clipped to [-1, 1].
@@ -40,7 +40,7 @@ class Step(NamedTuple):
         valid: ``[N]`` bool, or None if every row is a transition (NEXT_STEP's reset rows are none, nor are steps in
             which a world failed).
         done: ``[N]`` bool, episodes that ended with this step.
-        returns, lengths: ``[N]``, of the running episodes, this step included.
+        returns, lengths: ``[N]``, of the running episodes, this step included; returns ``[N, m]`` of m rewards.
         success: ``[N]`` bool, whether the task reported success in the episode so far; None if it reports none.
         success_now: the same for this step alone.
     """
@@ -60,6 +60,8 @@ class Collector:
     Where the last observation of an episode is depends on the environment's autoreset mode: SAME_STEP keeps it in
     ``infos["final_obs"]`` (per world, or dense as from torch environments), NEXT_STEP returns it and spends the
     following step on the reset, DISABLED returns it and is reset here. All three give the same transitions.
+
+    Rewards are ``[N]``, or ``[N, m]`` from a task whose `reward_space` has the shape ``(m,)``.
 
     Args:
         env: numpy or torch environments.
@@ -83,9 +85,10 @@ class Collector:
         self.spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.num_envs = env.num_envs
+        self.reward_dim = reward_dim(env)
         self._takes_tensors = bool(env.metadata.get("tensors", False))
         self._staging = torch.empty(
-            self.num_envs, self.spaces.observation_dim + 3, pin_memory=self.device.type == "cuda"
+            self.num_envs, self.spaces.observation_dim + self.reward_dim + 2, pin_memory=self.device.type == "cuda"
         )
         self.start(seed)
 
@@ -100,11 +103,11 @@ class Collector:
             raise self._not_as_said("reset", error) from error
         self._invalid = torch.zeros(len(FIELDS), self.num_envs, device=self.device)
         self._note(self.observations, self._invalid[0])
-        self.returns = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
+        self.returns = torch.zeros(self._rewards_shape, dtype=torch.float64, device=self.device)
         self.lengths = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self.success = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self.reports_success = False
-        self._ended = torch.zeros(4, dtype=torch.float64, device=self.device)
+        self._ended = torch.zeros(3 + self.reward_dim, dtype=torch.float64, device=self.device)
         self._resetting = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._finished = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         self._chunks, self._position = Queue.empty(self.num_envs, self.device)
@@ -112,7 +115,7 @@ class Collector:
     def step(self, policy: Policy) -> Step:
         """Take one step in every world."""
         fresh = self._finished
-        self.returns = torch.where(fresh, 0.0, self.returns)
+        self.returns = torch.where(self._per_reward(fresh), 0.0, self.returns)
         self.lengths = torch.where(fresh, 0, self.lengths)
         self.success = self.success & ~fresh
 
@@ -140,15 +143,16 @@ class Collector:
             following = self.spaces.observations_to(raw_observations, self.device)
 
         if self._takes_tensors:
+            if rewards.shape != self._rewards_shape:
+                raise self._not_as_said("step", ValueError(f"found rewards of shape {tuple(rewards.shape)}"))
             self._note(last, rewards)
         aborted = self._aborted(infos)
         if aborted is not None:
             valid = ~aborted if valid is None else valid & ~aborted
 
         self.observations = following
-        counted = 1 if valid is None else valid
-        self.returns = self.returns + rewards * counted
-        self.lengths = self.lengths + counted
+        self.returns = self.returns + rewards * (1 if valid is None else self._per_reward(valid))
+        self.lengths = self.lengths + (1 if valid is None else valid)
         success_now = self._success_of_step(infos, done)
         self.success = self.success | success_now
         self._finished = done
@@ -156,10 +160,18 @@ class Collector:
         batch = Batch(observations, actions, rewards, last, terminated)
         success = (self.success, success_now) if self.reports_success else (None, None)
         ended = done if aborted is None else done & ~aborted
-        self._ended = self._ended + torch.stack(
-            [ended, torch.where(ended, self.returns, 0.0), self.lengths * ended, self.success & ended]
-        ).sum(-1)
+        returns = torch.where(self._per_reward(ended), self.returns, 0.0)
+        each = [returns] if self.reward_dim == 1 else returns.unbind(-1)
+        self._ended = self._ended + torch.stack([ended, *each, self.lengths * ended, self.success & ended]).sum(-1)
         return Step(batch, valid, done, self.returns, self.lengths, *success)
+
+    @property
+    def _rewards_shape(self) -> tuple[int, ...]:
+        return (self.num_envs,) if self.reward_dim == 1 else (self.num_envs, self.reward_dim)
+
+    def _per_reward(self, flags: Tensor) -> Tensor:
+        """Return flags ``[N]`` in a shape that goes with rewards."""
+        return flags if self.reward_dim == 1 else flags.unsqueeze(-1)
 
     def _advance(self, policy: Policy) -> tuple[Tensor, Queue, Any]:
         """Return the actions ``[N, action_dim]`` of a step, what is left to be played, and the environment's answer."""
@@ -179,7 +191,8 @@ class Collector:
         self._ended = torch.zeros_like(self._ended)
         if not count:
             return {}
-        names = ("return", "length", "success") if self.reports_success else ("return", "length")
+        each = ["return"] if self.reward_dim == 1 else [f"return_{i + 1}" for i in range(self.reward_dim)]
+        names = [*each, "length", "success"] if self.reports_success else [*each, "length"]
         return {name: value / count for name, value in zip(names, sums, strict=False)}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -226,7 +239,8 @@ class Collector:
 
         Nothing times a number is nothing, and times anything else it is NaN, which stays in a sum.
         """
-        self._invalid = self._invalid + torch.stack([(observations * 0).sum(-1), rewards * 0])
+        nothing = rewards * 0 if rewards.dim() == 1 else (rewards * 0).sum(-1)
+        self._invalid = self._invalid + torch.stack([(observations * 0).sum(-1), nothing])
 
     def _ask(self, what: str, call: Callable[[], Any]) -> Any:
         """Return what the environment answers; while it has not, `waiting_since` says how long that takes."""
@@ -272,17 +286,21 @@ class Collector:
         Asking for the next actions waits for it, so that the memory is free again by the next step.
         """
         width = self.spaces.observation_dim
+        first = width + self.reward_dim
+        of_rewards: Any = width if self.reward_dim == 1 else slice(width, first)
+        rewards, *flags = rest
         self._staging[:, :width] = _shaped(self.spaces.flatten(observations), (self.num_envs, width))
-        for column, values in enumerate(rest):
-            self._staging[:, width + column] = _shaped(values, (self.num_envs,))
+        self._staging[:, of_rewards] = _shaped(rewards, self._rewards_shape)
+        for column, values in enumerate(flags):
+            self._staging[:, first + column] = _shaped(values, (self.num_envs,))
         if not math.isfinite(self._staging.sum()):
             finite = self._staging.isfinite()
             for world, row in enumerate(finite):
                 if not bool(row.all()):
                     raise _not_finite(world, FIELDS[int(bool(row[:width].all()))])
         arrived = self._staging.to(self.device, non_blocking=True, copy=True)
-        rewards, terminated, truncated = arrived[:, width:].unbind(-1)
-        return arrived[:, :width].contiguous(), rewards, terminated.bool(), truncated.bool()
+        terminated, truncated = arrived[:, first:].unbind(-1)
+        return arrived[:, :width].contiguous(), arrived[:, of_rewards], terminated.bool(), truncated.bool()
 
     def _final_observations(self, infos: Mapping[str, Any], following: Tensor, done: Any) -> Tensor:
         final, ended = infos.get("final_obs"), np.flatnonzero(done)

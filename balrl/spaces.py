@@ -19,6 +19,20 @@ from balrl.errors import UserError
 GOAL_KEYS = ("observation", "desired_goal")
 
 
+def reward_dim(env: gym.vector.VectorEnv[Any, Any, Any]) -> int:
+    """Return how many rewards a task pays in a step: of its `reward_space`, or its nearest wrapper's, if there is one.
+
+    A step of N worlds then returns rewards ``[N]`` for one, else ``[N, m]``.
+    """
+    while True:
+        space = getattr(env, "reward_space", None)
+        if space is not None:
+            return _size(space)
+        if not isinstance(env, gym.vector.VectorWrapper):
+            return 1
+        env = env.env
+
+
 class SpaceAdapter:
     """Flattens observations and scales actions for one pair of spaces.
 

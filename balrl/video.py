@@ -48,7 +48,10 @@ def film_episode(
     while not done and steps < LONGEST:
         if steps % every == 0:
             pictures.append(draw_or_explain(lambda: small_picture(draw_or_explain(env.render))))
-        done = bool(collector.step(act).done[0])
+        step = collector.step(act)
+        if hasattr(act, "saw"):
+            act.saw(step)
+        done = bool(step.done[0])
         steps += 1
     return Film(pictures, seconds, steps)
 

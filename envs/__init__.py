@@ -30,6 +30,7 @@ _REGISTERED: dict[str, tuple[type[TorchVectorEnv], str, dict[str, Any]]] = {
     "MountainCarContinuous-v0": (MountainCarVectorEnv, "make_mountain_car", {}),
     "Contextual-v0": (ContextualVectorEnv, "make_contextual", {}),
     "CartPoleSwingUp-v0": (CartPoleSwingUpVectorEnv, "make_cart_pole_swing_up", {}),
+    "PointMazeEnergy-v0": (PointMazeVectorEnv, "make_point_maze", {"energy": True}),
     **{name: (MujocoVectorEnv, "make_mujoco", {"task": name}) for name in TASKS},
 }
 for _name, (_kind, _single, _kwargs) in _REGISTERED.items():

@@ -29,7 +29,7 @@ class Stepped(NamedTuple):
 
     Attributes:
         observations: after the step, of the new episode where one ended.
-        rewards, terminated, truncated: ``[worlds]``.
+        rewards, terminated, truncated: ``[worlds]``; rewards ``[worlds, m]`` of m.
         last: the true last observation of every world whose episode ended.
         running, ended: flags that the worlds report, while an episode goes on and where it ended.
     """
@@ -107,6 +107,7 @@ class Worlds:
             "spec": self.env.spec,
             "max_episode_steps": limit,
             "reference_returns": getattr(self.env, "reference_returns", None),
+            "reward_space": getattr(self.env.unwrapped, "reward_space", None),
             "saves": hasattr(self.env, "state_dict"),
         }
 

@@ -35,6 +35,8 @@ class CheckedWorld(gym.Wrapper):
     def __init__(self, env: gym.Env[Any, Any], index: int, ends_episode: bool = False) -> None:
         super().__init__(env)
         self.index, self.ends_episode = index, ends_episode
+        space = getattr(env.unwrapped, "reward_space", None)
+        self.rewards_shape: tuple[int, ...] = () if space is None or space.shape in ((), (1,)) else space.shape
         self._in_a_row, self.steps = 0, 0
         self._last: Any = None
 
@@ -56,7 +58,7 @@ class CheckedWorld(gym.Wrapper):
         self.steps += 1
         try:
             result = self.env.step(action)
-            wrong = None if self._is_plain(result) else _wrong_step(result, self.observation_space)
+            wrong = None if self._is_plain(result) else _wrong_step(result, self.observation_space, self.rewards_shape)
         except EnvironmentFault:
             raise
         except Exception as error:
@@ -76,7 +78,8 @@ class CheckedWorld(gym.Wrapper):
         """Whether a step returned what most steps return, and all is well; told in a few microseconds."""
         observation, reward, terminated, truncated, _ = result
         return (
-            type(observation) is np.ndarray
+            not self.rewards_shape
+            and type(observation) is np.ndarray
             and observation.shape == self.observation_space.shape
             and type(reward) in NUMBERS
             and type(terminated) in FLAGS
@@ -93,12 +96,15 @@ class CheckedWorld(gym.Wrapper):
         return EnvironmentFault(f"world {self.index}, step {self.steps:,} of its episode: {field} {found}")
 
 
-def _wrong_step(result: Any, space: gym.Space[Any]) -> tuple[str, str] | None:
+def _wrong_step(result: Any, space: gym.Space[Any], rewards_shape: tuple[int, ...]) -> tuple[str, str] | None:
     """Return the first field of a step's result that is wrong, and how; None if all is well."""
     if not (isinstance(result, tuple) and len(result) == 5):
         return "step", f"is {shorten(result)}, expected (observation, reward, terminated, truncated, info)"
     observation, reward, terminated, truncated, _ = result
-    if not _is_number(reward):
+    if rewards_shape:
+        if np.shape(reward) != rewards_shape or not np.isfinite(reward).all():
+            return "reward", f"is {shorten(reward)}, expected {rewards_shape[0]} finite numbers"
+    elif not _is_number(reward):
         return "reward", f"is {shorten(reward)}, expected a finite number"
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(flag, bool | np.bool_ | int | np.integer):

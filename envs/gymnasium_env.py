@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 from torch import Tensor
 
 from balrl.envs.checked import CheckedWorld
+from balrl.envs.multi_objective import is_multi_objective
 from balrl.envs.robotics import AdaptedObservation, observation_adapter
 
 # Derived quantities that Gymnasium's tasks read between steps; the simulator leaves them one integration step behind.
@@ -65,7 +66,8 @@ def make_gymnasium_env(
     adapter = observation_adapter(env_id)
 
     def make() -> gym.Env[Any, Any]:
-        env = gym.make(env_id, **kwargs)
+        # Gymnasium's checker knows one reward; every world is checked by `side_by_side`'s.
+        env = gym.make(env_id, **({"disable_env_checker": True} if is_multi_objective(env_id) else {}), **kwargs)
         return AdaptedObservation(env, adapter) if adapter else env
 
     with warnings.catch_warnings():
@@ -100,6 +102,10 @@ def side_by_side(
     checked = [CheckedWorld(world, index, ends_episode) for index, world in enumerate(limited)]
     env = SyncVectorEnv([partial(_itself, world) for world in checked], autoreset_mode=AutoresetMode.SAME_STEP)
     env.spec = worlds[0].spec
+    rewards = getattr(worlds[0].unwrapped, "reward_space", None)
+    if rewards is not None and np.prod(rewards.shape, dtype=int) > 1:
+        env.reward_space = rewards  # type: ignore[attr-defined]
+        env._rewards = np.zeros((len(worlds), *rewards.shape))  # Gymnasium's own has room for one reward a world
     return ResumableSyncVectorEnv(env) if all(_is_resumable(world) for world in checked) else env
 
 

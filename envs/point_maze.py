@@ -75,10 +75,13 @@ class PointMazeVectorEnv(TorchVectorEnv):
     - Time limit: 200 steps (large: 300). Starts at rest at a random place in a random free cell other than the goal's;
       in the fork always in one cell, from which both ways round two obstacles are equally far.
 
+    With `energy` there are two rewards, speed against energy: the one above, and ``−½ |a|²``.
+
     Args:
         num_envs: worlds.
         layout: ``umaze``, ``medium``, ``large`` or ``fork``.
         device: where everything is computed.
+        energy: pay for acceleration, as a second reward.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class PointMazeVectorEnv(TorchVectorEnv):
         dtype: torch.dtype = torch.float32,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        energy: bool = False,
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}, expected one of {sorted(LAYOUTS)}")
@@ -100,9 +104,11 @@ class PointMazeVectorEnv(TorchVectorEnv):
             device,
             dtype,
             render_mode,
+            reward_dim=2 if energy else 1,
         )
-        self.layout = layout
-        self.reference_returns = REFERENCE_RETURNS[layout]
+        self.layout, self.energy = layout, energy
+        if not energy:
+            self.reference_returns = REFERENCE_RETURNS[layout]
         rows = LAYOUTS[layout]
         self.walls = torch.tensor([[c == "#" for c in row] for row in rows], device=self.device)
         goal = next((x, y) for y, row in enumerate(rows) for x, c in enumerate(row) if c == "G")
@@ -127,7 +133,10 @@ class PointMazeVectorEnv(TorchVectorEnv):
         blocked = self._touches_wall(x, y + vy)
         y, vy = torch.where(blocked, y, y + vy), torch.where(blocked, 0, vy)
         reached = (x - self.goal[0]).square() + (y - self.goal[1]).square() < GOAL_RADIUS**2
-        return torch.stack([x, y, vx, vy], -1), reached.to(self.dtype) - 1, reached, {"success": reached}
+        rewards = reached.to(self.dtype) - 1
+        if self.energy:
+            rewards = torch.stack([rewards, -0.5 * actions.square().sum(-1)], -1)
+        return torch.stack([x, y, vx, vy], -1), rewards, reached, {"success": reached}
 
     def observe(self, states: Tensor) -> Tensor:
         return torch.cat([2 * states[:, :2] / self._size - 1, states[:, 2:] / MAX_SPEED], -1)

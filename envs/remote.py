@@ -72,7 +72,7 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
         self.spec, self.max_episode_steps = known["spec"], known["max_episode_steps"]
-        self.reference_returns = known["reference_returns"]
+        self.reference_returns, self.reward_space = known["reference_returns"], known["reward_space"]
         if known["saves"]:
             self.state_dict, self.load_state_dict = self._state_dict, self._load_state_dict
 
@@ -194,8 +194,9 @@ class RemoteVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         before, part = self._observations[index], self._slices[index]
         count = part.stop - part.start
         last = {world: row(before, world) for world in range(count)}
+        rewards = np.zeros((count, *(() if self.reward_space is None else self.reward_space.shape)))
         no, yes = np.zeros(count, bool), np.ones(count, bool)
-        return Stepped(self._replace(index), np.zeros(count), no, yes, last, {}, {ABORTED: yes})
+        return Stepped(self._replace(index), rewards, no, yes, last, {}, {ABORTED: yes})
 
     def _replace(self, index: int) -> Any:
         """Start another actor in the place of one that is gone, and return its worlds' first observations."""

@@ -50,6 +50,7 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         render_mode: str | None = None,
+        reward_dim: int = 1,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is {render_mode!r}, expected None or one of {self.metadata['render_modes']}")
@@ -58,6 +59,8 @@ class TorchVectorEnv(gym.vector.VectorEnv):
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}, expected at least 1")
         self.num_envs = num_envs
+        if reward_dim > 1:
+            self.reward_space = gym.spaces.Box(-np.inf, np.inf, (reward_dim,), np.float32)
         self.single_observation_space = observation_space
         self.single_action_space = action_space
         self.observation_space = gym.vector.utils.batch_space(observation_space, num_envs)
@@ -78,7 +81,8 @@ class TorchVectorEnv(gym.vector.VectorEnv):
     def transition(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Return next states, rewards ``[N]``, terminated ``[N]`` and per-world infos for actions within the bounds.
 
-        Worlds whose ``infos["diverged"]`` is true, where the simulation failed, are truncated.
+        Several rewards are ``[N, m]``. Worlds whose ``infos["diverged"]`` is true, where the simulation failed, are
+        truncated.
         """
 
     @abstractmethod
@@ -151,6 +155,8 @@ class SingleTorchEnv(gym.Env):
         self.metadata = {key: env.metadata[key] for key in ("render_modes", "render_fps")}
         self.observation_space = env.single_observation_space
         self.action_space = env.single_action_space
+        if hasattr(env, "reward_space"):
+            self.reward_space = env.reward_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -158,12 +164,13 @@ class SingleTorchEnv(gym.Env):
         super().reset(seed=seed)
         return self.vector.reset(seed=seed)[0][0].cpu().numpy(), {}
 
-    def step(self, action: np.ndarray[Any, Any]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray[Any, Any]) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         actions = torch.as_tensor(np.asarray(action)[None])
         _, rewards, terminated, truncated, infos = self.vector.step(actions)
         info = {key: value[0].cpu().numpy() for key, value in infos.items()}
         observation = info.pop("final_obs")
-        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+        reward = float(rewards[0]) if rewards.dim() == 1 else rewards[0].cpu().numpy()
+        return observation, reward, bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Frame | None:
         return self.vector.draw(self.vector.last_states[0]) if self.render_mode else None

@@ -31,6 +31,7 @@ class Level(NamedTuple):
 
 OPTIMAL = Level(speed=1.0, noise=0.0, random=0.0, share=0.5)
 RANDOM = Level(speed=0.0, noise=0.0, random=1.0, share=0.5)
+THRIFTY = tuple(Level(speed, 0.1, 0.0, 0.2) for speed in (0.1, 0.2, 0.4, 0.7, 1.0))
 MIXED = (
     Level(speed=1.0, noise=0.3, random=0.0, share=0.05),
     Level(speed=0.5, noise=0.5, random=0.1, share=0.35),
@@ -75,6 +76,7 @@ def mixed_dataset(
     level_at: Callable[[Tensor], Tensor] | None = None,
     name: str = "point-maze-mixed",
     ways: Sequence[Sequence[tuple[int, int]]] = ((),),
+    energy: bool = False,
 ) -> Dataset:
     """Drive `num_envs` worlds, each episode at a random level, and return what they saw.
 
@@ -88,8 +90,9 @@ def mixed_dataset(
             of on the episode.
         name: of the dataset.
         ways: cells that are closed to a driver; each episode draws one of these lists.
+        energy: of the maze with two rewards.
     """
-    env = PointMazeVectorEnv(num_envs, layout)
+    env = PointMazeVectorEnv(num_envs, layout, energy=energy)
     controllers = [WaypointController(env, closed) for closed in ways]
     generator = torch.Generator().manual_seed(seed)
     shares = torch.tensor([level.share for level in levels])
@@ -122,7 +125,7 @@ def mixed_dataset(
     arrays: dict[str, Any] = {key: torch.stack(column, 1).flatten(0, 1).numpy() for key, column in columns.items()}
     last = np.arange(1, num_envs + 1) * len(columns["rewards"]) - 1
     arrays["truncated"][last] |= ~arrays["terminated"][last]
-    return Dataset(**arrays, name=name, env_id="balrl/PointMaze-v0")
+    return Dataset(**arrays, name=name, env_id="balrl/PointMazeEnergy-v0" if energy else "balrl/PointMaze-v0")
 
 
 def halves_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
@@ -135,6 +138,11 @@ def halves_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
         level_at=lambda states: (states[:, 0] >= middle).long(),
         name="point-maze-halves",
     )
+
+
+def energy_dataset(transitions: int = 20_000, seed: int = 0) -> Dataset:
+    """Return data of the U-shaped maze with two rewards, whose drivers are slow and thrifty, fast, and in between."""
+    return mixed_dataset(transitions, "umaze", THRIFTY, seed, name="point-maze-energy", energy=True)
 
 
 def fork_dataset(name: str = "point-maze-fork", transitions: int = 20_000, seed: int = 0) -> Dataset:

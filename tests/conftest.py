@@ -61,8 +61,10 @@ def random_batch(
     action_dim: int = 2,
     dtype: torch.dtype = torch.float32,
     chunk_size: int = 1,
+    reward_dim: int = 1,
 ) -> Batch:
     """Return a batch with every optional field, drawn from torch's global generator; with chunks, of those."""
+    several = (reward_dim,) if reward_dim > 1 else ()
     draw = {"dtype": dtype}
     steps = torch.arange(rows) % chunk_size + 1
     action_dim *= chunk_size
@@ -75,12 +77,13 @@ def random_batch(
     return Batch(
         torch.randn(rows, observation_dim, **draw),
         2 * torch.rand(rows, action_dim, **draw) - 1,
-        torch.randn(rows, **draw),
+        torch.randn(rows, *several, **draw),
         torch.randn(rows, observation_dim, **draw),
         torch.arange(rows) % 3 == 0,
         torch.randn(rows, **draw),
         2 * torch.rand(rows, action_dim, **draw) - 1,
         (torch.arange(rows) % 2).to(dtype),
+        torch.full((rows, reward_dim), 1 / reward_dim, **draw),
         *(torch.randn(rows, **draw) for _ in range(3)),
         **of_chunks,
     )

@@ -42,6 +42,16 @@ def test_what_one_lacks_the_joined_lacks() -> None:
     assert all(part.mc_returns is None for part in parts)
 
 
+def test_several_rewards_from_numpy() -> None:
+    spaces = SpaceAdapter(gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-2, 2, (2,)))
+    arrays = {key: np.zeros((4, 3)) for key in ("observations", "next_observations")}
+    arrays |= {"actions": np.ones((4, 2)), "rewards": np.arange(8.0).reshape(4, 2), "terminated": np.zeros(4)}
+    batch = Batch.from_numpy(arrays, spaces)
+    assert batch.rewards.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    with pytest.raises(UserError, match=r"preferences have shape \(4, 3\), expected \(4, 2\)"):
+        Batch.from_numpy({**arrays, "preferences": np.ones((4, 3))}, spaces)
+
+
 def test_rows_of_every_field() -> None:
     batch = random_batch(6, chunk_size=2)
     chosen = torch.tensor([4, 0])

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from balrl.agents import FQL, SAC, FQLConfig, SACConfig
 from balrl.batch import Batch
-from balrl.chunks import ChunkReplay, Queue, play, replay_kind
+from balrl.chunks import ChunkReplay, Queue, play
 from balrl.errors import UserError
 from balrl.next_actions import VectorStep
 from balrl.replay import ReplayBuffer
+from balrl.replay_kind import replay_kind
 from balrl.rollout import Collector
 from tests.test_rollout import vector
 

@@ -31,6 +31,19 @@ def test_what_goes_in_comes_out_with_every_field() -> None:
     assert found.log_probs is None
 
 
+def test_several_rewards_and_preferences_come_out_as_they_went_in_and_can_be_relabelled() -> None:
+    batch = random_batch(5, reward_dim=3)
+    buffer = ReplayBuffer(4, 3, 2, fields=("preferences",), reward_dim=3)
+    buffer.add(batch)
+    found = buffer.transitions(torch.arange(4))  # of more rows than there is room for, the last
+    for name in ("rewards", "preferences", "terminated", "next_observations"):
+        assert torch.equal(getattr(found, name), getattr(batch, name)[1:]), name
+    buffer.relabel(lambda o, a: torch.cat([a, o[:, :1]], -1))
+    again = buffer.transitions(torch.arange(4))
+    assert torch.equal(again.rewards, torch.cat([batch.actions, batch.observations[:, :1]], -1)[1:])
+    assert torch.equal(again.next_observations, found.next_observations)
+
+
 def test_fields_that_nobody_asked_for_are_not_kept() -> None:
     buffer = ReplayBuffer(4, 3, 2)
     buffer.add(random_batch(4))

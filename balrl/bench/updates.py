@@ -14,11 +14,11 @@ import torch
 from balrl.agent import Metrics
 from balrl.agents.hyperparameters import CQLConfig, FQLConfig, IQLConfig, SACConfig, StateAdaptiveBalance
 from balrl.batch import Batch
-from balrl.chunks import replay_kind
 from balrl.config import AgentConfig, Precision
 from balrl.execution.precision import products_in
 from balrl.execution.products import MACHINE, Shape
 from balrl.execution.updates import BLOCK, Updates, choose_updates
+from balrl.replay_kind import replay_kind
 from balrl.run.registry import make_agent
 
 ROWS, OBSERVATION_DIM, ACTION_DIM, BATCH = 200_000, 17, 6, 256

@@ -30,6 +30,11 @@ def number(text: str) -> float:
     return value
 
 
+def weights(text: str) -> tuple[float, ...]:
+    """Finite numbers with commas between them."""
+    return tuple(number(part) for part in text.split(","))
+
+
 def duration(text: str) -> float:
     """A finite number above 0."""
     value = number(text)

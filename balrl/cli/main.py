@@ -12,6 +12,7 @@ from balrl.cli.bench import add_bench_verbs
 from balrl.cli.console import forgive_characters, silence
 from balrl.cli.data import add_data_verbs
 from balrl.cli.family import add_family_verb
+from balrl.cli.front import add_front_verb
 from balrl.cli.report import add_report_verb
 from balrl.cli.reward import add_reward_verbs
 from balrl.cli.runs import add_run_verbs
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add_report_verb(verbs)
     add_sweep_verb(verbs)
     add_family_verb(verbs)
+    add_front_verb(verbs)
     add_data_verbs(verbs)
     add_advise_verb(verbs)
     add_reward_verbs(verbs)

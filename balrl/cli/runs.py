@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrl.cli.arguments import non_negative, number, positive
+from balrl.cli.arguments import non_negative, number, positive, weights
 from balrl.cli.console import make_console
 from balrl.errors import check_target
 
@@ -24,6 +24,12 @@ def add_run_verbs(verbs: Any) -> None:
     evaluate.add_argument("--seed", type=non_negative, default=10_000, help="of the environments; default: 10000")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     evaluate.add_argument("--balance", type=number, help="a member of the policy's family instead of its own choice")
+    evaluate.add_argument(
+        "--preference",
+        type=weights,
+        metavar="A,B,…",
+        help="over several rewards; default: several, spread evenly (balrl front draws them)",
+    )
     evaluate.add_argument(
         "--best-of", type=positive, default=1, metavar="N", help="act with the best of N samples by the critics"
     )
@@ -93,6 +99,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         balance=options.balance,
         best_of=options.best_of,
         objective=options.objective,
+        preference=options.preference,
     )
     make_console().print(evaluation_table(result))
     if options.video is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ class Dataset:
     Attributes:
         observations: ``[N, observation_dim]`` float32.
         actions: ``[N, action_dim]`` float32, in the task's own units, as recorded.
-        rewards: ``[N]`` float32, raw.
+        rewards: ``[N]`` float32, raw; ``[N, m]`` where the task pays m rewards at once.
         next_observations: ``[N, observation_dim]`` float32; arbitrary where `terminated` by a file without them.
         terminated: ``[N]`` bool: the task ended here, no bootstrap.
         truncated: ``[N]`` bool: the recording was cut here, bootstrap from `next_observations`. The last row of the
@@ -73,11 +73,16 @@ class Dataset:
                 raise UserError(
                     f"dataset '{self.name}': {key} has shape {shape}, expected ({rows}, width) to match rewards"
                 )
-        for key in ("rewards", "terminated", "truncated"):
+        for key in ("terminated", "truncated"):
             if getattr(self, key).shape != (rows,):
                 raise UserError(
                     f"dataset '{self.name}': {key} has shape {getattr(self, key).shape}, expected ({rows},)"
                 )
+        if self.rewards.ndim > 2 or (self.rewards.ndim == 2 and self.rewards.shape[1] < 2):
+            raise UserError(
+                f"dataset '{self.name}': rewards have shape {self.rewards.shape}, expected ({rows},), or ({rows}, m) "
+                "for m rewards, at least two"
+            )
         if self.observations.shape != self.next_observations.shape:
             raise UserError(
                 f"dataset '{self.name}': observations {self.observations.shape} and next_observations "
@@ -119,12 +124,12 @@ class Dataset:
         if missing:
             raise UserError(f"dataset '{name}' lacks {missing}; it has {sorted(arrays)}")
         data = {key: _column(key, known[key], name) for key in (*REQUIRED, *OPTIONAL) if key in known}
-        rows = data["rewards"].size
-        if rows == 0:
+        if data["rewards"].size == 0:
             raise UserError(f"dataset '{name}' is empty: expected at least one transition")
+        rows = len(np.atleast_1d(data["rewards"]))
         for key, values in data.items():
-            flat = key in ("rewards", "terminated", "truncated")
-            if not values.shape or values.shape[0] != rows or (flat and values.size != rows):
+            is_flag = key in ("terminated", "truncated")
+            if not values.shape or values.shape[0] != rows or (is_flag and values.size != rows):
                 raise UserError(f"dataset '{name}': {key} has shape {values.shape}, rewards has {rows} values")
         flaws = tuple(flaw for key in ("terminated", "truncated") if key in data for flaw in _bad_flags(key, data[key]))
         terminated = data["terminated"].astype(bool).reshape(rows)
@@ -140,7 +145,7 @@ class Dataset:
             for key in ("observations", "actions", "rewards", "next_observations")
             if key in data
         }
-        floats["rewards"] = floats["rewards"].reshape(rows)
+        floats["rewards"] = _vectors(floats["rewards"])
         keep = np.ones(rows, bool)
         if "next_observations" not in floats:
             observations = floats["observations"]
@@ -190,6 +195,7 @@ class Dataset:
     def __repr__(self) -> str:
         size = f"{len(self):,} transitions in {len(self.episode_slices):,} episodes"
         widths = f"{self.observations.shape[1]} observations, {self.actions.shape[1]} actions"
+        widths += f", {self.reward_dim} rewards" if self.reward_dim > 1 else ""
         return f"<Dataset '{self.name}'{f' of {self.env_id}' if self.env_id else ''}: {size}, {widths}>"
 
     def __len__(self) -> int:
@@ -218,16 +224,49 @@ class Dataset:
         """``[episodes]``, in steps."""
         return np.array([s.stop - s.start for s in self.episode_slices])
 
+    @property
+    def reward_dim(self) -> int:
+        """How many rewards every transition has."""
+        return 1 if self.rewards.ndim == 1 else int(self.rewards.shape[1])
+
+    def weighted(self, weights: Sequence[float]) -> Dataset:
+        """Return the data with one reward, the weighted sum of its several.
+
+        Raises:
+            UserError: for another number of weights than of rewards.
+        """
+        if len(weights) != self.reward_dim or self.reward_dim == 1:
+            raise UserError(
+                f"there are {len(weights)} reward weights, dataset '{self.name}' has {self.reward_dim} "
+                f"reward{'s' if self.reward_dim > 1 else ''} per transition"
+            )
+        sums = self.rewards @ np.asarray(weights, np.float32)
+        listed = ", ".join(f"{w:g}" for w in weights)
+        return replace(self, rewards=sums, rewards_from=f"{listed} times its {self.reward_dim} rewards")
+
+    def of_reward(self, index: int) -> Dataset:
+        """Return the data with the `index`-th of its rewards alone."""
+        return self if self.reward_dim == 1 else replace(self, rewards=np.ascontiguousarray(self.rewards[:, index]))
+
     @cached_property
     def episode_returns(self) -> Array:
-        """``[episodes]``, undiscounted sums of raw rewards, in float64."""
+        """``[episodes]``, undiscounted sums of raw rewards, in float64; ``[episodes, m]`` of m rewards."""
         starts = [s.start for s in self.episode_slices]
-        return np.add.reduceat(self.rewards.astype(np.float64), starts)
+        return np.add.reduceat(self.rewards.astype(np.float64), starts, axis=0)
 
     def mc_returns(self, monte_carlo: MonteCarlo) -> Array:
         """Return the discounted return from every row on, ``[N]`` float32."""
         found = [monte_carlo.returns(self.rewards[s], bool(self.terminated[s.stop - 1])) for s in self.episode_slices]
         return np.concatenate(found)
+
+    def returns_to_go(self) -> Array:
+        """Return the undiscounted return from every row to its episode's end, ``[N]`` or ``[N, m]`` float32."""
+        found = [np.cumsum(self.rewards[s][::-1], 0, np.float64)[::-1] for s in self.episode_slices]
+        return np.concatenate(found).astype(np.float32)
+
+    def timesteps(self) -> Array:
+        """Return every row's place in its episode, from 0: ``[N]`` float32."""
+        return np.concatenate([np.arange(length) for length in self.episode_lengths]).astype(np.float32)
 
     def next_actions(self) -> Array:
         """Return each next observation's action, ``[N, action_dim]``; an episode's last row repeats its own."""
@@ -281,6 +320,12 @@ def _column(key: str, value: Any, name: str) -> Array:
     if values.dtype.kind not in "biuf":
         raise UserError(f"dataset '{name}': {key} holds {values.dtype}, expected numbers")
     return values
+
+
+def _vectors(rewards: Array) -> Array:
+    """Return rewards as ``[N]``, or ``[N, m]`` where there are several."""
+    rows = rewards.reshape(len(rewards), -1)
+    return rows[:, 0] if rows.shape[1] == 1 else rows
 
 
 def _bad_flags(key: str, values: Array) -> list[str]:

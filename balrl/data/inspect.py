@@ -39,6 +39,8 @@ class Description:
 def describe(dataset: Dataset, context: TaskContext | None = None) -> Description:
     """Return counts, returns, episode lengths and ranges of a dataset, and what `problems` finds."""
     returns, lengths = dataset.episode_returns, dataset.episode_lengths
+    several = dataset.reward_dim > 1
+    of = [f" {i + 1} of {dataset.reward_dim}" for i in range(dataset.reward_dim)] if several else [""]
     rows = (
         ("environment", dataset.env_id or "not named in the file"),
         ("transitions", f"{len(dataset):,}"),
@@ -49,11 +51,21 @@ def describe(dataset: Dataset, context: TaskContext | None = None) -> Descriptio
         ),
         ("observations", f"{dataset.observations.shape[1]} dimensions, {_range(dataset.observations)}"),
         ("actions", f"{dataset.actions.shape[1]} dimensions, {_range(dataset.actions)}"),
-        ("rewards", f"{_range(dataset.rewards)}, mean {dataset.rewards.mean():.4g}"),
+        *(
+            (f"rewards{which}", f"{_range(rewards)}, mean {rewards.mean():.4g}")
+            for which, rewards in zip(of, dataset.rewards.reshape(len(dataset), -1).T, strict=True)
+        ),
         *((("rewards from", dataset.rewards_from),) if dataset.rewards_from else ()),
-        ("episode return", _five_numbers(returns)),
+        *(
+            (f"episode return{which}", _five_numbers(column))
+            for which, column in zip(of, returns.reshape(len(returns), -1).T, strict=True)
+        ),
         ("episode length", _five_numbers(lengths)),
-        ("share of transitions", f"best 10 % of episodes hold {_share_of_best(dataset, 0.1):.0%}"),
+        *(
+            ()
+            if several
+            else (("share of transitions", f"best 10 % of episodes hold {_share_of_best(dataset, 0.1):.0%}"),)
+        ),
         (
             "size in memory",
             f"{sum(v.nbytes for v in vars(dataset).values() if isinstance(v, np.ndarray)) / 1e6:.1f} MB",
@@ -67,8 +79,10 @@ def problems(dataset: Dataset, context: TaskContext | None = None) -> list[str]:
     context = context or TaskContext()
     found = [*dataset.flaws, *_wrong_shapes(dataset, context), *not_finite(dataset)]
     found += _missing_ends(dataset) + _suspicious_terminals(dataset, context.max_episode_steps)
-    found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset) + shifted_rewards(dataset)
-    return found
+    found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset)
+    for axis in np.eye(dataset.reward_dim).tolist():
+        found += shifted_rewards(dataset if dataset.reward_dim == 1 else dataset.weighted(axis))
+    return list(dict.fromkeys(found))
 
 
 def _wrong_shapes(dataset: Dataset, context: TaskContext) -> list[str]:
@@ -157,8 +171,8 @@ def _degenerate(dataset: Dataset) -> list[str]:
         found.append("all rewards are zero: there is nothing to learn from; is the right column stored?")
     elif len(dataset) > 1 and np.ptp(dataset.rewards) == 0 and not dataset.terminated.any():
         found.append(
-            f"all rewards are {dataset.rewards[0]:.4g} and no episode terminates: no action is better than another; "
-            "is the task labelled that the data are of?"
+            f"all rewards are {dataset.rewards.flat[0]:.4g} and no episode terminates: no action is better than "
+            "another; is the task labelled that the data are of?"
         )
     constant = np.flatnonzero(np.ptp(dataset.actions, axis=0) == 0) if len(dataset) > 1 else np.array([])
     if len(constant):

@@ -126,7 +126,7 @@ def save_minari(dataset: Dataset, dataset_id: str, action_space: gym.Space[Any])
                 id=index,
                 observations=list(observations),
                 actions=list(dataset.actions[rows]),
-                rewards=dataset.rewards[rows].tolist(),
+                rewards=list(dataset.rewards[rows]),  # arrays, of which Minari's file takes the shape
                 terminations=dataset.terminated[rows].tolist(),
                 truncations=truncated.tolist(),
                 infos={},

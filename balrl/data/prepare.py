@@ -11,6 +11,7 @@ import torch
 
 from balrl.batch import TRANSITION, Batch
 from balrl.config import DataConfig
+from balrl.data.behaviour import behaviour_preferences
 from balrl.data.dataset import Array, Dataset
 from balrl.data.inspect import not_finite
 from balrl.data.reference import task_name
@@ -39,6 +40,11 @@ def reward_transform(config: DataConfig, dataset: Dataset | None) -> RewardTrans
     """
     scale = config.reward_scale
     if config.reward_normalization == "return-range":
+        if dataset is not None and dataset.reward_dim > 1:
+            raise UserError(
+                f"data.reward_normalization 'return-range' is of one reward, '{dataset.name}' has "
+                f"{dataset.reward_dim}: set it to 'none', or give data.reward_weights"
+            )
         if dataset is None:
             raise UserError("data.reward_normalization is 'return-range' but the run has no dataset; set it to 'none'")
         spread = float(np.ptp(dataset.episode_returns))
@@ -144,8 +150,15 @@ def to_replay(
         extra["next_actions"] = dataset.next_actions()
     if trusted is not None:
         extra["trusted"] = trusted
+    if "returns_to_go" in fields:
+        extra["returns_to_go"] = dataset.returns_to_go()
+    if "timesteps" in fields:
+        extra["timesteps"] = dataset.timesteps()
+    if "preferences" in fields:
+        extra["preferences"] = behaviour_preferences(dataset)
     widths = dataset.observations.shape[1], dataset.actions.shape[1]
-    buffer = make(len(dataset), *widths, device, fields, allocate)
+    several = {"reward_dim": dataset.reward_dim} if dataset.reward_dim > 1 else {}
+    buffer = make(len(dataset), *widths, device, fields, allocate, **several)
     columns = {name: getattr(dataset, name) for name in TRANSITION} | extra
     for rows in dataset.chunks():
         batch = Batch(**{name: torch.from_numpy(np.array(column[rows])) for name, column in columns.items()})

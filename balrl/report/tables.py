@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +32,11 @@ def evaluation_table(result: Evaluation) -> RenderableType:
     table.add_column()
     data = result.to_json()
     table.add_row("episodes", f"{len(result.returns)} (environment seed {result.seed})")
-    table.add_row("return", f"{data['return_mean']:.1f} ± {data['return_std']:.1f} (standard deviation)")
+    name = "return" if result.return_vectors is None else "utility"
+    table.add_row(name, f"{data['return_mean']:.1f} ± {data['return_std']:.1f} (standard deviation)")
+    if result.return_vectors is not None:
+        for index, mean in enumerate(np.mean(result.return_vectors, 0)):
+            table.add_row(f"reward {index + 1}", f"{mean:.1f}")
     if result.reference is not None:
         score = f"{result.normalized_score:.1f} (reference: {result.reference.source})"
         table.add_row("normalised score", Text(score))
@@ -39,6 +44,27 @@ def evaluation_table(result: Evaluation) -> RenderableType:
         table.add_row("success", f"{result.success_rate:.0%}")
     table.add_row("length", f"{data['length_mean']:.1f} steps")
     return table
+
+
+def front_table(records: Mapping[str, Mapping[str, Any]], reference: Sequence[float] | None) -> RenderableType:
+    """Return the tables of ``balrl front``: what every preference returned, and the numbers that sum each front up."""
+    points = Table(box=None, pad_edge=False)
+    for name in ("front", "preference", "returns", "utility", ""):
+        points.add_column(name, justify="right" if name == "utility" else "left")
+    numbers = Table(box=None, pad_edge=False)
+    above = f"hypervolume above ({', '.join(f'{x:g}' for x in reference)})" if reference else "hypervolume"
+    for name in ("front", above, "expected utility", "best utility", "sparsity"):
+        numbers.add_column(name, justify="left" if name == "front" else "right")
+    for name, record in records.items():
+        for point in record["front"]:
+            w, v = point["preference"], point["return"]
+            utility = sum(a * b for a, b in zip(w, v, strict=True))
+            weights, returns = (", ".join(f"{x:{kind}}" for x in row) for row, kind in ((w, ".2f"), (v, ".1f")))
+            points.add_row(Text(name), weights, returns, f"{utility:.1f}", "" if point["efficient"] else "dominated")
+        volume = f"{record['hypervolume']:,.4g}" if reference else "give --reference"
+        rest = (f"{record[key]:.4g}" for key in ("expected_utility", "best_utility", "sparsity"))
+        numbers.add_row(Text(name), volume, *rest)
+    return Group(points, Text(""), numbers)
 
 
 def family_table(records: Sequence[Mapping[str, Any]], correlations: Mapping[str, float]) -> RenderableType:

@@ -89,10 +89,14 @@ class RewardLearner:
             UserError: when no recorded episode is as long as a segment, or the teacher skips nearly everything.
         """
         assert self.recent is not None
+        return self.learn_from(self.recent.dataset(self.env_id))
+
+    def learn_from(self, seen: Dataset) -> dict[str, float]:
+        """Ask about recorded interaction, train on all preferences, and return what came of it; raises as `learn`."""
         c = self.config
-        knows = self.preferences is not None or c.ensemble is not None
+        knows = self.preferences is not None or bool(c.ensemble)
         made = ask(
-            self.recent.dataset(self.env_id),
+            seen,
             self.spaces,
             self.teacher,
             c.online_pairs,
@@ -150,23 +154,25 @@ def make_learner(
     device: torch.device,
     recent: RecentInteraction | None,
     stored: Mapping[str, Tensor] | None = None,
+    index: int = 0,
 ) -> RewardLearner:
     """Return a run's learned reward, trained if there is something to train it on.
 
     Args:
         dataset: the run's logged data with its true rewards.
         stored: the state that the run goes on from; nothing is trained then.
+        index: which of several rewards it is.
 
     Raises:
         UserError: when ensemble, preferences, data and task do not fit together.
     """
-    ensemble = RewardEnsemble.load(Path(config.ensemble)) if config.ensemble else None
+    ensemble = RewardEnsemble.load(Path(config.ensemble[index])) if config.ensemble else None
     learner = RewardLearner(config, spaces, env_id, seed, device, recent, None, ensemble)
     if stored is not None:
         learner.load_state_dict({key: value.to(device) for key, value in stored.items()})
         return learner
     if config.preferences:
-        learner.preferences = Preferences.load(Path(config.preferences), env_id)
+        learner.preferences = Preferences.load(Path(config.preferences[index]), env_id)
     elif config.pairs:
         assert dataset is not None
         learner.preferences = ask(dataset, spaces, learner.teacher, config.pairs, config.steps, seed)

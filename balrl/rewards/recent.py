@@ -23,14 +23,17 @@ class RecentInteraction:
         num_envs: N.
         spaces: of the task.
         device: where the ring lives.
+        reward_dim: how many rewards a step has.
     """
 
-    def __init__(self, steps: int, num_envs: int, spaces: SpaceAdapter, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, steps: int, num_envs: int, spaces: SpaceAdapter, device: torch.device | str = "cpu", reward_dim: int = 1
+    ) -> None:
         self.steps, self.spaces = steps, spaces
         shape = (steps, num_envs)
         self.observations = torch.zeros(*shape, spaces.observation_dim, device=device)
         self.actions = torch.zeros(*shape, spaces.action_dim, device=device)
-        self.rewards = torch.zeros(shape, device=device)
+        self.rewards = torch.zeros(shape if reward_dim == 1 else (*shape, reward_dim), device=device)
         self.done, self.valid = (torch.zeros(shape, dtype=torch.bool, device=device) for _ in range(2))
         self.taken = 0
         """Steps since the beginning."""

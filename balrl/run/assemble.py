@@ -18,11 +18,11 @@ from balrl.devices import check_device
 from balrl.disk import Prefetcher
 from balrl.envs.gymnasium_env import DEFAULT_LIMIT
 from balrl.errors import UserError
-from balrl.evaluation import Evaluation, evaluate_policy
+from balrl.evaluation import Evaluation, evaluate_policy, together
 from balrl.execution.updates import choose_updates
 from balrl.memory import check_fits
 from balrl.replay import ReplayBuffer
-from balrl.rewards.learner import RewardLearner
+from balrl.rewards.several import AnyLearner
 from balrl.run.assemble_data import (
     Logged,
     Shared,
@@ -38,11 +38,12 @@ from balrl.run.family import balance_of
 from balrl.run.footprint import planned_bytes
 from balrl.run.given import GivenTask
 from balrl.run.inputs import Given
+from balrl.run.objectives import check_composes, check_rewards, evaluated_preferences
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import make_agent, make_env, reference_of, step_limit, task_fingerprint
 from balrl.run.strategies import check_strategy
 from balrl.run.warm_start import Source, read_source, take_over
-from balrl.spaces import SpaceAdapter, space_to_json
+from balrl.spaces import SpaceAdapter, reward_dim, space_to_json
 from balrl.watch.display import Display
 from balrl.watch.instruments import SwitchInstruments
 from balrl.watch.watchdog import Watchdog
@@ -77,7 +78,8 @@ def assemble(
     _seed_everything(config)
     source = read_source(config.init.checkpoint) if config.init.checkpoint and stored is None else None
     task = given.env or config.env
-    env = make_env(task, config.num_envs, device, config.env_kwargs, config.environment)
+    weights = config.data.reward_weights
+    env = make_env(task, config.num_envs, device, config.env_kwargs, config.environment, weights)
     spaces = SpaceAdapter(env.single_observation_space, env.single_action_space)
     check_fits(
         planned_bytes(config.agent, spaces.observation_dim, spaces.action_dim),
@@ -86,6 +88,8 @@ def assemble(
         device,
     )
     recorded = read_recorded(config, given.dataset, spaces, step_limit(env), display, shared)
+    check_rewards(config, env, recorded)
+    check_composes(config)
     learner = make_reward(config, recorded, spaces, device, display, stored_reward if stored else None)
     logged = make_logged(config, recorded, spaces, learner, shared)
     rewards = reward_units(config, logged, source, stored, display)
@@ -126,7 +130,7 @@ def assemble(
     )
 
 
-def _described(learner: RewardLearner | None, stored: Mapping[str, Any] | None) -> str | None:
+def _described(learner: AnyLearner | None, stored: Mapping[str, Any] | None) -> str | None:
     """Return what a learned reward was at the run's start, as it is known then."""
     if learner is None:
         return None
@@ -198,21 +202,28 @@ def _evaluation(
 ) -> tuple[gym.vector.VectorEnv[Any, Any, Any], Callable[[bool], Evaluation]]:
     """Return the worlds that the agent is evaluated in, and what evaluates there: what is served, or the newest."""
     c = config.evaluation
-    env = make_env(task, min(c.num_envs, c.episodes), agent.device, config.env_kwargs, config.environment)
-    reference = reference_of(task, env)
+    worlds, weights = min(c.num_envs, c.episodes), config.data.reward_weights
+    env = make_env(task, worlds, agent.device, config.env_kwargs, config.environment, weights)
+    reference = reference_of(task, env) if reward_dim(env) == 1 and not weights else None
+    preferences = evaluated_preferences(config.agent, c.preferences)
     limit = c.max_episode_steps or (None if step_limit(env) else DEFAULT_LIMIT)
     check_best_of(agent, c.best_of)
 
     def evaluate(newest: bool) -> Evaluation:
-        return evaluate_policy(
-            repeatable_policy(agent, c.best_of, c.objective, c.seed, newest=newest),
-            env,
-            c.episodes,
-            c.seed,
-            agent.device,
-            reference,
-            limit,
-            lambda: stop.requested,
-        )
+        found = [
+            evaluate_policy(
+                repeatable_policy(agent, c.best_of, c.objective, c.seed, newest=newest),
+                env,
+                c.episodes,
+                c.seed,
+                agent.device,
+                reference,
+                limit,
+                lambda: stop.requested,
+                preference,
+            )
+            for preference in preferences
+        ]
+        return together(found, c.hypervolume_reference)
 
     return env, evaluate

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.chunks import replay_kind
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import (
     RewardTransform,
@@ -22,11 +21,14 @@ from balrl.data.prepare import (
     to_replay,
 )
 from balrl.disk import mapped_storage
+from balrl.errors import UserError
 from balrl.replay import ReplayBuffer
+from balrl.replay_kind import replay_kind
 from balrl.returns import MonteCarlo
-from balrl.rewards.learner import RewardLearner, make_learner
 from balrl.rewards.recent import RecentInteraction
+from balrl.rewards.several import AnyLearner, make_learners
 from balrl.run.given import GIVEN
+from balrl.run.objectives import objectives_of
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import load_dataset
 from balrl.run.warm_start import Source
@@ -63,6 +65,8 @@ def read_recorded(
             recorded = load_dataset(
                 str(config.dataset), limit, config.data.disk is not None, config.data.observation_keys
             )
+        if config.data.reward_weights and recorded.reward_dim > 1:
+            recorded = recorded.weighted(config.data.reward_weights)
         check_spaces(recorded, spaces, config.env, named=not config.env.startswith(GIVEN))
         check_finite(recorded)
         for note in recorded.notes:
@@ -79,22 +83,29 @@ def make_reward(
     device: torch.device,
     display: Display,
     stored: Mapping[str, Tensor] | None,
-) -> RewardLearner | None:
-    """Return the reward that is learned in place of the task's, if one is."""
-    c = config.reward
+) -> AnyLearner | None:
+    """Return the reward that is learned in place of the task's, if one is; of several, each."""
+    c, objectives = config.reward, objectives_of(config.agent)
     if not c.is_learned:
         return None
+    for name, files in (("ensemble", c.ensemble), ("preferences", c.preferences)):
+        if files and len(files) != objectives:
+            raise UserError(
+                f"reward.{name} has {len(files)} files, agent {config.agent.name} learns from {objectives} rewards: "
+                "give one for each"
+            )
     recent = None
     if c.online_every:
-        recent = RecentInteraction(-(-c.online_memory // config.num_envs), config.num_envs, spaces, device)
+        count = -(-c.online_memory // config.num_envs)
+        recent = RecentInteraction(count, config.num_envs, spaces, device, objectives)
     with display.working("learning the reward"):
-        learner = make_learner(c, recorded, spaces, config.env, config.seed, device, recent, stored)
+        learner = make_learners(c, recorded, spaces, config.env, config.seed, device, recent, objectives, stored)
     display.notice(f"reward: {learner.reward.describe()}")
     return learner
 
 
 def make_logged(
-    config: TrainConfig, recorded: Dataset | None, spaces: SpaceAdapter, learner: RewardLearner | None, shared: Shared
+    config: TrainConfig, recorded: Dataset | None, spaces: SpaceAdapter, learner: AnyLearner | None, shared: Shared
 ) -> Logged | None:
     """Return the data with the reward that the run trains on, and its actions scaled."""
     if recorded is None:

@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 
 from balrl.agent import Agent, Phase
-from balrl.chunks import replay_kind
 from balrl.data.prepare import RewardTransform
 from balrl.errors import UserError
 from balrl.execution.steps import GraphCollector
@@ -16,8 +15,9 @@ from balrl.memory import check_fits
 from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer, Sampler
+from balrl.replay_kind import replay_kind
 from balrl.returns import MonteCarlo, RunningEpisodes
-from balrl.rewards.learner import RewardLearner
+from balrl.rewards.several import AnyLearner
 from balrl.rollout import Collector
 from balrl.run.footprint import replay_bytes
 from balrl.run.interaction import Interaction
@@ -33,7 +33,7 @@ def make_online(
     offline: ReplayBuffer | None,
     rewards: RewardTransform,
     returns: MonteCarlo,
-    learner: RewardLearner | None,
+    learner: AnyLearner | None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> tuple[Interaction, Sampler]:
     """Return what fills the online replay and what fine-tuning draws from.
@@ -71,7 +71,7 @@ def make_online(
         capacity = rollouts.steps * env.num_envs
     widths = agent.spaces.observation_dim, agent.spaces.step_action_dim
     check_fits(
-        replay_bytes(capacity, *widths),
+        replay_bytes(capacity, *widths, agent.reward_dim),
         f"the replay of {capacity:,} transitions",
         "lower replay.capacity",
         agent.device,

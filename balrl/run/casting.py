@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from balrl.config import RunConfig
+from balrl.remembering import RememberingPolicy
 from balrl.rollout import Policy, Step
 from balrl.run.champions import Champions
 from balrl.run.components import Components
 from balrl.run.family import OWN, balance_of
 from balrl.run.member_bandit import MemberBandit
+from balrl.run.objectives import PreferencePlay
 from balrl.run.selection import Selection
 from balrl.run.state import RunState
 from balrl.run.strategies import Strategy, begin_strategy, resumed_strategy, strategy_notice
@@ -41,6 +43,8 @@ class Casting:
         self._members: MemberBandit | None = None
         self._champions: Champions | None = None
         self._strategy: Strategy | None = None
+        self._preferences: PreferencePlay | None = None
+        self._remembering: RememberingPolicy | None = None
         self._is_released = False
 
     def warmup(self) -> Actor:
@@ -52,7 +56,7 @@ class Casting:
             return Actor(selection.act, selection.saw)
         if c.kind == "random":
             return Actor(run.interaction.random_actions)
-        return self._with_strategy() or Actor(run.agent.explore)
+        return self._with_strategy() or self._learner_alone() or Actor(run.agent.explore)
 
     def finetune(self, log: Log) -> Actor:
         """Return who acts in fine-tuning; `log` is told of a new champion."""
@@ -60,6 +64,9 @@ class Casting:
         with_strategy = self._with_strategy()
         if with_strategy is not None:
             return with_strategy
+        alone = self._learner_alone()
+        if alone is not None:
+            return alone
         if c.member == "bandit" and self._members is None:
             self._begin_members()
         champions = (self._champions or self._begin_champions()) if c.serve == "champion" else None
@@ -107,11 +114,20 @@ class Casting:
         """Return the frozen policies' tensors."""
         if self._strategy is not None:
             return self._strategy.tensors()
+        if self._preferences is not None:
+            return self._preferences.tensors()
+        if self._remembering is not None:
+            return self._remembering.tensors()
         return self._champions.tensors() if self._champions is not None else {}
 
     def load(self, state: RunState, tensors: Mapping[str, Tensor], exact: bool = True) -> None:
         """Go on from what `note` wrote down and `tensors` gave; if not `exact`, in new episodes."""
-        self._selection = self._members = self._champions = self._strategy = None
+        self._selection = self._members = self._champions = self._strategy = self._preferences = None
+        self._remembering = None
+        if self.components.agent.remembers and exact:
+            self._remembering = RememberingPolicy.resumed(self.components.agent, tensors)
+        if "playing" in tensors and exact:
+            self._preferences = PreferencePlay(self.components.agent, self.components.env.num_envs, tensors)
         if state.strategy:
             run = self.components
             self._strategy = resumed_strategy(self.config, run.agent, run.env.num_envs, state.strategy, tensors)
@@ -135,6 +151,19 @@ class Casting:
             )
             run.display.notice(strategy_notice(self.config))
         return Actor(self._strategy.explore, self._strategy.saw)
+
+    def _learner_alone(self) -> Actor | None:
+        """Return who acts where the agent learns from several rewards or remembers; None for all others."""
+        run = self.components
+        if run.agent.remembers:
+            if self._remembering is None:
+                self._remembering = RememberingPolicy(run.agent, explores=True)
+            return Actor(self._remembering, self._remembering.saw)
+        if run.agent.reward_dim == 1:
+            return None
+        if self._preferences is None:
+            self._preferences = PreferencePlay(run.agent, run.env.num_envs)
+        return Actor(self._preferences.explore, self._preferences.saw)
 
     def _begin_selection(self, stored: Mapping[str, Any] | None = None) -> Selection:
         run = self.components

@@ -13,7 +13,7 @@ from balrl.disk import Prefetcher
 from balrl.evaluation import Evaluation
 from balrl.execution.updates import Updates
 from balrl.replay import ReplayBuffer, Sampler
-from balrl.rewards.learner import RewardLearner
+from balrl.rewards.several import AnyLearner
 from balrl.run.interaction import Interaction
 from balrl.watch.display import Display
 from balrl.watch.instruments import SwitchInstruments
@@ -49,7 +49,7 @@ class Components:
     evaluate: Callable[[bool], Evaluation]
     stop: Stop
     display: Display
-    reward: RewardLearner | None
+    reward: AnyLearner | None
     identity: dict[str, Any]
     env: gym.vector.VectorEnv[Any, Any, Any]
     eval_env: gym.vector.VectorEnv[Any, Any, Any]

@@ -22,13 +22,14 @@ def planned_bytes(config: AgentConfig, observation_dim: int, action_dim: int) ->
     critic_hidden = tuple(getattr(config, "critic_hidden", None) or hidden)
     action_dim = config.chunk_size * action_dim
     policy = _weights((observation_dim, *hidden, 2 * action_dim))
-    critic = _weights((observation_dim + action_dim, *critic_hidden, getattr(config, "atoms", 1)))
+    outputs = getattr(config, "atoms", 1) * getattr(config, "objectives", 1)
+    critic = _weights((observation_dim + action_dim, *critic_hidden, outputs))
     return 4 * COPIES * (policy + getattr(config, "critics", 1) * critic)
 
 
-def replay_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
+def replay_bytes(capacity: int, observation_dim: int, action_dim: int, reward_dim: int = 1) -> int:
     """Return how many bytes a replay of so many transitions takes, optional fields left out."""
-    return 4 * capacity * (2 * observation_dim + action_dim + 2)
+    return 4 * capacity * (2 * observation_dim + action_dim + reward_dim + 1)
 
 
 def _weights(widths: Sequence[int]) -> int:

@@ -17,6 +17,7 @@ from balrl.returns import RunningEpisodes
 from balrl.rewards.monitor import RewardMonitor
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.reward import LearnedReward
+from balrl.rewards.several import LearnedRewards
 from balrl.rollout import Collector, Step
 
 
@@ -49,14 +50,14 @@ class Interaction:
         logged: ReplayBuffer | None = None,
         action_limit: float = 1.0,
         rollouts: RolloutBuffer | None = None,
-        reward: LearnedReward | None = None,
+        reward: LearnedReward | LearnedRewards | None = None,
         recent: RecentInteraction | None = None,
     ) -> None:
         self.collector, self.replay, self.rewards, self.episodes = collector, replay, rewards, episodes
         self.next_actions = next_actions
         self.logged, self.action_limit, self.stream, self.rollouts = logged, action_limit, stream, rollouts
         self.reward, self.recent = reward, recent
-        self.monitor = RewardMonitor(collector.device) if reward is not None else None
+        self.monitor = RewardMonitor(collector.device, collector.reward_dim) if reward is not None else None
         self.stored = 0
         """How many transitions of the task went into the replay."""
         self._untouched = True
@@ -150,8 +151,8 @@ class Interaction:
             self.episodes.load_state_dict(state["episodes"], self.collector.device)
         return True
 
-    def _learned(self, reward: LearnedReward, step: Step) -> Tensor:
-        """Return what a learned reward says of a step ``[N]``."""
+    def _learned(self, reward: LearnedReward | LearnedRewards, step: Step) -> Tensor:
+        """Return what a learned reward says of a step ``[N]``, or several ``[N, m]``."""
         scores = reward.scores(step.batch.observations, step.batch.actions.clamp(-1, 1))
         proxy = reward.combine(scores)
         if self.monitor is not None:

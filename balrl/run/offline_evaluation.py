@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
-from balrl.chunks import replay_kind
 from balrl.conservative_objectives import conservative
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform, check_spaces, scale_actions, to_replay
 from balrl.networks import QEnsemble, polyak_update
 from balrl.optim import adam, descend
 from balrl.random_stream import RandomStream
+from balrl.replay_kind import replay_kind
 from balrl.spaces import SpaceAdapter
 
 Act = Callable[[Tensor], Tensor]

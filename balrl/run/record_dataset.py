@@ -21,6 +21,7 @@ from balrl.run.registry import make_agent, make_env
 from balrl.run.trained import load_agent
 from balrl.run.warm_start import read_source
 from balrl.spaces import SpaceAdapter
+from balrl.vector_critics import draw_preferences, with_preference
 
 if TYPE_CHECKING:
     from balrl.agent import Agent
@@ -42,7 +43,8 @@ def record_dataset(
     """Record at least `steps` transitions of whole episodes and one cut one into a D4RL HDF5 file.
 
     Episode ``i`` starts from seed ``seed + i`` and draws its actions from that seed too, so a recording that was
-    stopped and gone on with is the same as one that was not.
+    stopped and gone on with is the same as one that was not. An agent for several rewards plays each episode under a
+    preference drawn for it.
 
     Args:
         source: ``random``, a run or checkpoint directory, or a stable-baselines3 SAC zip (weights only).
@@ -75,10 +77,14 @@ def record_dataset(
     writer = EpisodeWriter(out, settings)
     collector = Collector(env, "cpu")
 
+    preference = torch.empty(0)
+
     def policy(observations: Tensor) -> Tensor:
         uniform = 2 * torch.rand(1, (collector if agent is None else agent).spaces.action_dim) - 1
         if agent is None:
             return uniform
+        if agent.reward_dim > 1:
+            observations = with_preference(observations, preference)
         actions = agent.serve(observations.to(agent.device), deterministic).cpu()
         noisy = (actions + noise * torch.randn_like(actions)).clamp(-1, 1)
         return torch.where(torch.rand(1, 1) < epsilon, uniform, noisy)
@@ -89,6 +95,7 @@ def record_dataset(
             torch.manual_seed(seed + writer.episodes)
             if agent is not None:
                 agent.stream.reseed(seed + writer.episodes)
+                preference = draw_preferences(torch.rand(agent.reward_dim))
             collector.start(seed + writer.episodes)
             with on_interrupt(lambda: setattr(stop, "requested", True)):
                 episode = _episode(collector, policy, steps - writer.rows, stop)

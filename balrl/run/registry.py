@@ -33,6 +33,7 @@ BUILT_IN_DATASETS = (
     "point-maze-halves",
     "point-maze-fork",
     "point-maze-fork-good",
+    "point-maze-energy",
 )
 
 
@@ -42,8 +43,17 @@ def make_env(
     device: torch.device | str = "cpu",
     kwargs: Mapping[str, Any] | None = None,
     config: EnvironmentConfig | None = None,
+    reward_weights: Sequence[float] = (),
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Build a vector environment by its Gymnasium id, ours on the device, others' on the CPU, or as it was handed over.
+
+    Args:
+        task: an id, or what was handed over.
+        num_envs: worlds.
+        device: of ours.
+        kwargs: of the task.
+        config: how far it is trusted.
+        reward_weights: of several rewards, under which they become one.
 
     Raises:
         UserError: when there is no such task, or it cannot be made.
@@ -51,9 +61,14 @@ def make_env(
     import gymnasium as gym
 
     from balrl.envs.gymnasium_env import make_gymnasium_env
+    from balrl.envs.multi_objective import WeightedRewards, is_multi_objective, register_multi_objective
     from balrl.envs.robotics import register_robotics
+    from balrl.spaces import reward_dim
 
     config = config or EnvironmentConfig()
+    if reward_weights:
+        made = make_env(task, num_envs, device, kwargs, config)
+        return made if reward_dim(made) == 1 else WeightedRewards(made, reward_weights)
     if config.executor == "ray":
         return _make_remote(task, num_envs, kwargs, config)
     if not isinstance(task, str):
@@ -62,6 +77,7 @@ def make_env(
     check_task_module(task)
     if task not in gym.registry:
         register_robotics()
+        register_multi_objective(task)
     options = dict(kwargs or {})
     if config.max_episode_steps is not None:
         options.setdefault("max_episode_steps", config.max_episode_steps)
@@ -72,6 +88,8 @@ def make_env(
     except gym.error.UnregisteredEnv as error:
         robotics = "Adroit" in task or "Maze" in task
         extra = "; its package comes with: pip install 'balrl[robotics]'" if robotics else ""
+        if is_multi_objective(task):
+            extra = "; its package comes with: pip install 'balrl[multi-objective]'"
         hint = did_you_mean(task, gym.registry)
         own = "" if hint or extra else "; one of your own needs --import MODULE, the module that registers it"
         raise UserError(f"no environment '{task}' is registered with Gymnasium{hint}{extra}{own}") from error
@@ -136,8 +154,8 @@ def load_dataset(
 
     Args:
         path_or_id: a file, a folder of Minari or LeRobot, ``minari:ID``, ``ogbench:NAME``, ``lerobot:FOLDER``, or one
-            of ``point-maze-mixed``,
-            ``point-maze-large``, ``point-maze-halves``, ``point-maze-fork`` and ``point-maze-fork-good``.
+            of ``point-maze-mixed``, ``point-maze-large``, ``point-maze-halves``, ``point-maze-fork``,
+            ``point-maze-fork-good`` and ``point-maze-energy``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
         observation_keys: which observations of robomimic or LeRobot, in this order; default: all that are vectors.
@@ -148,10 +166,12 @@ def load_dataset(
     name = str(path_or_id)
     check_named(name, "dataset")
     if name in BUILT_IN_DATASETS:
-        from balrl.envs.waypoints import fork_dataset, halves_dataset, mixed_dataset
+        from balrl.envs.waypoints import energy_dataset, fork_dataset, halves_dataset, mixed_dataset
 
         if name == "point-maze-halves":
             return halves_dataset()
+        if name == "point-maze-energy":
+            return energy_dataset()
         if name.startswith("point-maze-fork"):
             return fork_dataset(name)
         return mixed_dataset(layout="large" if name == "point-maze-large" else "medium", name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,17 @@ from balrl.data.prepare import RewardTransform
 from balrl.devices import check_device
 from balrl.envs.gymnasium_env import DEFAULT_LIMIT
 from balrl.errors import UserError
-from balrl.evaluation import Evaluation, evaluate_policy
+from balrl.evaluation import Evaluation, Preference, evaluate_policy, together
 from balrl.run.family import balance_of, constant
 from balrl.run.family_curve import family_curve
 from balrl.run.given import GivenTask
 from balrl.run.imports import check_imported
+from balrl.run.objectives import evaluated_preferences
 from balrl.run.offline_evaluation import estimate_offline
 from balrl.run.presets import HoldsAgent
 from balrl.run.registry import load_dataset, make_drawn_env, make_env, reference_of, step_limit
 from balrl.settings import validate
-from balrl.spaces import SpaceAdapter
+from balrl.spaces import SpaceAdapter, reward_dim
 from balrl.video import check_film, film_episode, write_film
 
 
@@ -60,6 +62,8 @@ def evaluate(
     max_episode_steps: int | None = None,
     best_of: int = 1,
     objective: str = "wco",
+    preference: Preference | None = None,
+    preferences: int = 5,
 ) -> Evaluation:
     """Evaluate an agent's deterministic policy, or the best of several samples by its critics.
 
@@ -76,21 +80,48 @@ def evaluate(
         max_episode_steps: after which an episode counts as it stands; default: the task's own limit, else 10,000.
         best_of: samples of the policy, of which the best acts; 1: the policy's mode.
         objective: of the critics' values, by which it is the best; wco is their minimum.
+        preference: over several rewards ``[m]``, under which the agent plays and returns are weighed; or a function of
+            observations ``[N, ·]`` and steps ``[N]`` that gives one for each step.
+        preferences: without one, how many an agent for several rewards plays, at least, spread evenly on the simplex;
+            `episodes` each.
 
     Raises:
         UserError: when agent and task do not fit, or a weight is not finite.
         EnvironmentFault: when the task returns what no task returns.
     """
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
-    worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
+    stored = {} if isinstance(agent, Agent) else _stored(agent)
+    weights = () if preference is not None else (stored.get("data") or {}).get("reward_weights") or ()
+    worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs, reward_weights=weights)
     limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
     try:
         check_best_of(chosen, best_of)
         act = _policy(chosen, worlds, str(task), balance, best_of, objective, seed)
-        return evaluate_policy(act, worlds, episodes, seed, chosen.device, reference_of(task, worlds), limit)
+        several = reward_dim(worlds) > 1
+        if several and chosen.reward_dim == 1:
+            act = partial(_without_preference, act, chosen.spaces.observation_dim)
+        reference = reference_of(task, worlds) if not several and not weights else None
+        asked = [preference] if preference is not None else evaluated_preferences(chosen.config, preferences)
+        found = [
+            evaluate_policy(act, worlds, episodes, seed, chosen.device, reference, limit, preference=one)
+            for one in asked
+        ]
+        point = (stored.get("evaluation") or {}).get("hypervolume_reference")
+        return together(found, tuple(point) if point and several else None)
     finally:
         if not isinstance(task, GivenTask) or task.num_envs is None:
             worlds.close()
+
+
+def _stored(agent: str | Path) -> dict[str, Any]:
+    """Return the configuration that a run or checkpoint was written with."""
+    found: dict[str, Any] = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
+    return found
+
+
+def _without_preference(act: Callable[[Tensor], Tensor], width: int, observations: Tensor) -> Tensor:
+    """Return the actions of an agent that knows one reward, for observations with a preference beside them."""
+    return act(observations[:, :width])
 
 
 def record_video(
@@ -225,7 +256,7 @@ def _agent_and_task(
 ) -> tuple[Agent, str | GivenTask, dict[str, Any] | None]:
     """Return the agent, and the task that it was trained on unless another is named or handed over."""
     if isinstance(agent, str | Path):
-        stored = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
+        stored = _stored(agent)
         if env is None and stored.get("env"):
             check_imported(stored.get("imports", ()), f"'{agent}'")
             env, env_kwargs = str(stored["env"]), stored.get("env_kwargs") if env_kwargs is None else env_kwargs
@@ -256,6 +287,10 @@ def _policy(
         raise UserError(
             f"the agent was made for {have[0]} observations and {have[1]} actions, environment {env_id} has "
             f"{spaces.observation_dim} and {spaces.action_dim}"
+        )
+    if agent.reward_dim not in (1, reward_dim(env)):
+        raise UserError(
+            f"the agent learned from {agent.reward_dim} rewards a step, environment {env_id} has {reward_dim(env)}"
         )
     if balance is not None and not agent.is_family:
         raise UserError("this agent has one policy, not a family: only a state-adaptive balance has members to ask for")

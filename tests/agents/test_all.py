@@ -19,6 +19,9 @@ from balrl.agents import (
     CQL,
     FQL,
     IQL,
+    MOIQL,
+    MOSAC,
+    MOTD3BC,
     PPO,
     QC,
     SAC,
@@ -33,6 +36,9 @@ from balrl.agents import (
     FastSACConfig,
     FQLConfig,
     IQLConfig,
+    MOIQLConfig,
+    MOSACConfig,
+    MOTD3BCConfig,
     PPOConfig,
     QCConfig,
     ReBRAC,
@@ -127,6 +133,18 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
     "famo2o-cql": (CQL, CQLConfig(hidden=(8, 8), sampled_actions=3, balance=SAC_FAMILY, target_balance="current")),
     "calql": (CalQL, CalQLConfig(hidden=(8, 8), sampled_actions=3)),
     "sac-family": (SAC, SACConfig(hidden=(8, 8), balance=SAC_FAMILY)),
+    "mo-sac": (MOSAC, MOSACConfig(hidden=(8, 8))),
+    "mo-redq-family": (
+        MOSAC,
+        MOSACConfig(hidden=(8, 8), critics=4, target_subset=2, objectives=3, balance=SAC_FAMILY, behaviour_share=0.5),
+    ),
+    "mo-td3bc": (MOTD3BC, MOTD3BCConfig(hidden=(8, 8), behaviour_share=0.5)),
+    "famo2o-mo-td3bc-chebyshev": (
+        MOTD3BC,
+        MOTD3BCConfig(hidden=(8, 8), balance=FAMILY, policy_every=1, utopia=(1.0, 2.0)),
+    ),
+    "mo-iql": (MOIQL, MOIQLConfig(hidden=(8, 8), layer_norm=True)),
+    "famo2o-mo-iql": (MOIQL, MOIQLConfig(hidden=(8, 8), balance=FAMILY, objectives=3, behaviour_share=0.5)),
 }
 REPLAYING = sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy)
 """Those whose updates draw from a replay in both phases."""
@@ -184,7 +202,8 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
 def batch_for(agent: Agent, rows: int) -> Batch:
     """Return a random batch that an agent can learn from, with every optional field."""
     spaces = agent.spaces
-    return random_batch(rows, spaces.observation_dim, spaces.step_action_dim, chunk_size=spaces.chunk_size)
+    widths = spaces.observation_dim, spaces.step_action_dim
+    return random_batch(rows, *widths, chunk_size=spaces.chunk_size, reward_dim=agent.reward_dim)
 
 
 def learns_in(agent: Agent, optimizer: str, phase: str) -> bool:

@@ -36,6 +36,15 @@ def test_out_and_in_again(tmp_path: Path) -> None:
         save_minari(data, "toy/mixed-v0", gym.spaces.Box(-1, 1, (1,)))
 
 
+def test_several_rewards_go_out_and_in_again() -> None:
+    data = load_dataset("point-maze-energy")
+    some = data.select(np.arange(data.episode_slices[2].stop))
+    save_minari(some, "toy/energy-v0", gym.spaces.Box(-1, 1, (2,)))
+    found = load_dataset("minari:toy/energy-v0")
+    assert np.array_equal(found.rewards, some.rewards)
+    assert found.reward_dim == 2
+
+
 def test_goal_dictionaries_are_flattened_and_adapted() -> None:
     from minari.data_collector import EpisodeBuffer
 

@@ -28,7 +28,7 @@ def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -
             agent.set_phase(phase, 50)
             for extra in range(STEPS // len(phases)):
                 torch.manual_seed(extra)
-                buffer.add(random_batch(5))
+                buffer.add(random_batch(5, reward_dim=agent.reward_dim))
                 metrics = updates.run(update_of(agent, buffer, utd), "update")
         assert all(torch.isfinite(value) for value in metrics.values())
     return agents
@@ -68,7 +68,7 @@ def test_nothing_is_compiled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     agent.balance.every = 3
     updates, buffer = CompiledUpdates(agent, Compiler(agent)), filled(agent)
     for _ in range(10):
-        buffer.add(random_batch(3))
+        buffer.add(random_batch(3, reward_dim=agent.reward_dim))
         updates.run(update_of(agent, buffer), "offline")
     assert len(compilations) == 2  # with and without the balance model's step
     updates.run(update_of(agent, buffer), "another", 3)

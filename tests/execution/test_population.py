@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from balrl.agents import Agent
-from balrl.chunks import replay_kind
 from balrl.errors import UserError
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates
 from balrl.replay import MixedReplay, ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING_AT_LENGTH
 from tests.conftest import random_batch
 from tests.execution.test_updates import NoHost, assert_same, update_of
@@ -39,14 +39,14 @@ def make(name: str, seed: int, **settings: float) -> Agent:
 def logged(agent: Agent) -> ReplayBuffer:
     torch.manual_seed(1)
     buffer = replay_kind(agent)(300, 3, 2, fields=agent.fields_in("offline"))
-    buffer.add(random_batch(300), torch.arange(300) % 4 == 3)
+    buffer.add(random_batch(300, reward_dim=agent.reward_dim), torch.arange(300) % 4 == 3)
     return buffer
 
 
 def online(agent: Agent, seed: int) -> ReplayBuffer:
     buffer = replay_kind(agent)(100, 3, 2, fields=agent.fields_in("online"))
     torch.manual_seed(100 + seed)
-    buffer.add(random_batch(20 + seed), torch.arange(20 + seed) % 4 == 3)
+    buffer.add(random_batch(20 + seed, reward_dim=agent.reward_dim), torch.arange(20 + seed) % 4 == 3)
     return buffer
 
 
@@ -96,7 +96,7 @@ def test_members_equal_their_solo_runs(name: str) -> None:
         for seed in range(3):
             for buffer in (buffers[seed], own[seed]):
                 torch.manual_seed(1000 * step + seed)
-                buffer.add(random_batch(2 + seed))
+                buffer.add(random_batch(2 + seed, reward_dim=agent.reward_dim))
             sampler = MixedReplay(shared, buffers[seed], 0.5) if mixed else buffers[seed]
             update_of(solo[seed], sampler, 2)()
         by = step % 3  # whose update it is makes no difference

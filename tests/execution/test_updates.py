@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics
 from balrl.agents import Agent
-from balrl.chunks import replay_kind
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, PreciseUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 
@@ -35,7 +35,7 @@ def build(name: str, device: str = "cpu") -> Agent:
 def filled(agent: Agent, rows: int = 300) -> ReplayBuffer:
     torch.manual_seed(1)
     buffer = replay_kind(agent)(1000, 3, 2, agent.device, agent.fields_in("offline"))
-    buffer.add(random_batch(rows), torch.arange(rows) % 4 == 3)
+    buffer.add(random_batch(rows, reward_dim=agent.reward_dim), torch.arange(rows) % 4 == 3)
     return buffer
 
 
@@ -61,7 +61,7 @@ def test_a_captured_update_is_the_written_one(name: str) -> None:
         agent.set_phase("online", 50)
         for extra in range(5):
             torch.manual_seed(extra)
-            buffer.add(random_batch(5))
+            buffer.add(random_batch(5, reward_dim=agent.reward_dim))
             updates.run(update_of(agent, buffer), "online")
     assert_same(*agents, tolerance=1e-4)
 
@@ -83,7 +83,7 @@ def test_no_update_asks_the_host(name: str) -> None:
     agent = build(name)
     buffer = filled(agent)
     online = replay_kind(agent)(50, 3, 2, fields=agent.fields_in("offline"))
-    online.add(random_batch(30))
+    online.add(random_batch(30, reward_dim=agent.reward_dim))
     for phase, sampler in (("offline", buffer), ("online", MixedReplay(buffer, online, 0.5))):
         agent.set_phase(phase, 10)
         with NoHost():

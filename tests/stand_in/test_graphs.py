@@ -10,13 +10,13 @@ import torch
 from balrl.agents import IQL, PPO, Agent
 from balrl.agents.hyperparameters import IQLConfig, PPOConfig
 from balrl.batch import TRANSITION, Batch
-from balrl.chunks import replay_kind
 from balrl.execution import updates as execution
 from balrl.execution.compiling import Compiler
 from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates, choose_updates
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
+from balrl.replay_kind import replay_kind
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 from tests.execution.test_updates import assert_same, update_of
@@ -41,7 +41,7 @@ def build(name: str, device: str = "cuda:0") -> Agent:
 def filled(agent: Agent) -> ReplayBuffer:
     torch.manual_seed(1)
     buffer = replay_kind(agent)(200, 3, 2, agent.device, agent.fields_in("offline"))
-    buffer.add(random_batch(60), torch.arange(60) % 4 == 3)
+    buffer.add(random_batch(60, reward_dim=agent.reward_dim), torch.arange(60) % 4 == 3)
     return buffer
 
 
@@ -68,7 +68,7 @@ def test_a_captured_update_is_the_written_one(name: str, device: str) -> None:
         agent.set_phase("online", 50)
         for extra in range(3):
             torch.manual_seed(extra)
-            buffer.add(random_batch(5))
+            buffer.add(random_batch(5, reward_dim=agent.reward_dim))
             runs.run(update_of(agent, buffer, 2), "online")
     assert_same(written, captured, tolerance=0)
     assert all(len(graph.graph) > 10 for graph in graphs._graphs.values())
@@ -86,7 +86,7 @@ def test_a_captured_record_is_the_written_update(name: str) -> None:
         agent.set_phase("online", 50)
         for extra in range(3):
             torch.manual_seed(extra)
-            buffer.add(random_batch(5))
+            buffer.add(random_batch(5, reward_dim=agent.reward_dim))
             runs.run(update_of(agent, buffer, 2), "online")
     assert_same(written, captured, tolerance=1e-5)
     assert not recorded.compiler.failed

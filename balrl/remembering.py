@@ -1,0 +1,88 @@
+"""Acting with a memory: what an agent keeps of running episodes, carried from step to step by whoever plays them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.errors import UserError
+from balrl.rollout import Step
+
+if TYPE_CHECKING:
+    from balrl.agent import Agent
+
+Memory = tuple[Tensor, ...]
+"""What is kept of N running episodes, each tensor ``[N, …]``."""
+
+
+class RememberingPolicy:
+    """An agent that remembers, as who acts: asked for actions and told of every step that came of them.
+
+    Args:
+        agent: with `Agent.remembers`.
+        explores: takes the actions that are taken to learn from; otherwise the policy's mode.
+        memory: to go on with; without one every episode begins.
+    """
+
+    def __init__(self, agent: Agent, explores: bool = False, memory: Memory | None = None) -> None:
+        self.agent, self.explores, self.memory = agent, explores, memory
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Return actions ``[N, action_dim]`` in [-1, 1] for raw observations ``[N, ·]``."""
+        if self.memory is None:
+            self.memory = self.agent.empty_memory(len(observations))
+        actions, self.memory = self.agent.act_from(observations, self.memory, deterministic=not self.explores)
+        return actions
+
+    def saw(self, step: Step) -> None:
+        """Take note of what became of the actions."""
+        assert self.memory is not None
+        ended = step.done if step.valid is None else step.done | ~step.valid
+        self.memory = self.agent.after_step(self.memory, step.batch.rewards, ended)
+
+    def begin(self) -> None:
+        """Hear that every world begins a new episode."""
+        self.memory = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the memory, for a checkpoint."""
+        return {f"memory.{index}": kept for index, kept in enumerate(self.memory or ())}
+
+    @classmethod
+    def resumed(cls, agent: Agent, tensors: Mapping[str, Tensor]) -> RememberingPolicy:
+        """Return who goes on exploring with what `tensors` gave."""
+        kept = [tensors[f"memory.{index}"].to(agent.device) for index in range(len(tensors))]
+        return cls(agent, explores=True, memory=tuple(kept) or None)
+
+
+def forget(memory: Memory, blank: Memory, ended: Tensor) -> Memory:
+    """Return a memory in which the episodes that `ended` ``[N]`` are as `blank`."""
+    return tuple(
+        torch.where(ended.view(-1, *[1] * (kept.dim() - 1)), empty, kept)
+        for kept, empty in zip(memory, blank, strict=True)
+    )
+
+
+def recalled(agent: Agent, state: tuple[np.ndarray[Any, Any], ...] | None, episode_start: Any, worlds: int) -> Memory:
+    """Return the memory that somebody kept as numpy arrays, as `Agent.predict` gave it; without one it is empty.
+
+    Raises:
+        UserError: when it is of another number of worlds, or of another kind.
+    """
+    blank = agent.empty_memory(worlds)
+    if state is None:
+        return blank
+    shapes = [tuple(np.shape(kept)) for kept in state]
+    if shapes != [tuple(kept.shape) for kept in blank]:
+        raise UserError(f"the state has shapes {shapes}, expected {[tuple(kept.shape) for kept in blank]}")
+    memory = tuple(torch.as_tensor(kept, device=agent.device) for kept in state)
+    if episode_start is None:
+        return memory
+    begins = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.bool, device=agent.device)
+    if len(begins) not in (1, worlds):
+        raise UserError(f"episode_start is of {len(begins)} worlds, there are {worlds} observations")
+    return forget(memory, blank, begins.expand(worlds))

@@ -1,0 +1,61 @@
+"""The Pareto fronts of trained agents: of one for several rewards, or of several that learned a weighted sum each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from balrl.checkpoint import AGENT, load_state, read_checkpoint
+from balrl.errors import UserError
+from balrl.evaluation import Evaluation, together
+from balrl.run.trained import evaluate
+
+
+def fronts(
+    runs: Sequence[str | Path],
+    env: Any = None,
+    episodes: int = 10,
+    preferences: int = 11,
+    seed: int = 10_000,
+    num_envs: int = 10,
+    device: str = "auto",
+) -> dict[str, Evaluation]:
+    """Play the preferences of runs, and return what every episode returned; `Evaluation.front` has the means.
+
+    Args:
+        runs: run or checkpoint directories of agents for several rewards, each with a front of its own; and of agents
+            for one, trained with `data.reward_weights`, which together make one front, each a point of it.
+        env: as `balrl.evaluate`'s; by default each run's own task.
+        episodes: of every preference.
+        preferences: of an agent for several rewards, at least, spread evenly.
+        seed, num_envs, device: as `balrl.evaluate`'s.
+
+    Returns:
+        by the run's name, or ``weighted sums`` for those that learned from one reward.
+
+    Raises:
+        UserError: for a run that learned from one reward that was no weighted sum.
+    """
+    found: dict[str, Evaluation] = {}
+    sums: list[Evaluation] = []
+    for run in runs:
+        state = read_checkpoint(Path(run), lambda checkpoint: load_state(checkpoint, AGENT))
+        weights = (state["config"].get("data") or {}).get("reward_weights") or ()
+        settings: dict[str, Any] = {"episodes": episodes, "seed": seed, "num_envs": num_envs, "device": device}
+        if int(state["config"]["agent"].get("objectives", 1)) > 1:
+            found[_named(Path(run), found)] = evaluate(run, env, preferences=preferences, **settings)
+        elif weights:
+            total = sum(weights)
+            if min(weights) < 0 or not total > 0:
+                raise UserError(f"'{run}' was trained with the weights {list(weights)}: no preference, which is ≥ 0")
+            sums.append(evaluate(run, env, preference=[w / total for w in weights], **settings))
+        else:
+            raise UserError(f"'{run}' learned from one reward: a front is of agents for several, or of reward_weights")
+    if sums:
+        found["weighted sums"] = together(sums, sums[0].hypervolume_reference)
+    return found
+
+
+def _named(run: Path, taken: dict[str, Evaluation]) -> str:
+    return run.name if run.name not in taken else str(run)
