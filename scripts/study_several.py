@@ -1,7 +1,7 @@
 """Several rewards: one policy for all preferences beside CAPQL and beside a grid of scalar runs.
 
-Usage: python scripts/study_several.py OUT --peer PYTHON [--full]; goes on where it stopped. PYTHON is an interpreter
-with morl-baselines (see capql_worker.py); without it CAPQL is left out.
+Usage: python scripts/study_several.py OUT --peer PYTHON [--full] [--seeds 0 1]; goes on where it stopped. PYTHON is an
+interpreter with morl-baselines (see capql_worker.py); without it CAPQL is left out.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--peer", default="")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these, for processes side by side with an OUT each")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     protocol = yaml.safe_load((HERE / "study_several.yaml").read_text())
@@ -150,6 +151,8 @@ def main() -> None:
     steps = protocol["full_steps" if options.full else "steps"]
     known = {(r["task"], r["method"], r["seed"], r["steps"]) for r in records}
     for task, method, seed in jobs(protocol, options.full):
+        if options.seeds and seed not in options.seeds:
+            continue
         if options.report_only or (task, method, seed, steps) in known or (method == "capql" and not options.peer):
             continue
         found = run(protocol, task, method, seed, steps, options.out, options.peer)
