@@ -1,0 +1,38 @@
+"""Windows of consecutive steps."""
+
+from __future__ import annotations
+
+import torch
+
+from balrl.batch import Batch
+from balrl.random_stream import RandomStream
+from balrl.sequences import SequenceReplay
+from tests.conftest import random_batch
+
+
+def test_windows_by_hand() -> None:
+    """Two episodes of three and two steps: a window repeats its last step where its episode has ended."""
+    n = torch.arange(5.0)
+    replay = SequenceReplay(5, 1, 1, length=3)
+    ended = torch.tensor([False, False, True, False, False])
+    replay.add(Batch(n[:, None], n[:, None], 10 * n, n[:, None] + 1, ended), torch.tensor([0, 0, 1, 0, 1]).bool())
+    found = replay.gather(torch.tensor([0, 1, 3]))
+    assert found.rewards.tolist() == [[0, 10, 20], [10, 20, 20], [30, 40, 40]]
+    assert found.played is not None
+    assert found.played.tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
+    assert found.terminated.tolist() == [[False, False, True], [False, True, True], [False, False, False]]
+    assert found.observations.shape == (3, 3, 1)
+
+
+def test_every_field_comes_in_windows() -> None:
+    fields = ("returns_to_go", "timesteps", "preferences")
+    replay = SequenceReplay(12, 3, 2, fields=fields, length=4, reward_dim=2)
+    batch = random_batch(12, reward_dim=2)
+    batch = batch._replace(returns_to_go=batch.rewards, timesteps=torch.arange(12.0))
+    replay.add(batch, torch.arange(12) % 6 == 5)
+    found = replay.sample(5, 1, RandomStream(0))
+    assert found.rewards.shape == found.preferences.shape == (5, 4, 2)
+    assert torch.equal(found.rewards, found.returns_to_go)
+    assert found.next_observations.shape == (5, 4, 3)
+    steps = found.timesteps
+    assert ((steps[:, 1:] - steps[:, :-1] == 1) | (found.played[:, 1:] == 0)).all()
