@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.bc import BC as BC
     from balrl.agents.calql import CalQL as CalQL
     from balrl.agents.cql import CQL as CQL
+    from balrl.agents.decision_transformer import DecisionTransformer as DecisionTransformer
     from balrl.agents.fastsac import FastSAC as FastSAC
     from balrl.agents.fql import FQL as FQL
     from balrl.agents.hyperparameters import (
@@ -44,7 +45,9 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.ppo import PPO as PPO
     from balrl.agents.qc import QC as QC
     from balrl.agents.rebrac import ReBRAC as ReBRAC
+    from balrl.agents.rvs import RvS as RvS
     from balrl.agents.sac import SAC as SAC
+    from balrl.agents.sequence_hyperparameters import DTConfig as DTConfig, RvSConfig as RvSConfig
     from balrl.agents.td3bc import TD3BC as TD3BC
 
 _HOME = {

@@ -70,6 +70,8 @@ class Agent(OptimizedModule, ABC):
     """Whether online updates learn from rollouts of the present policy in place of a replay."""
     remembers: ClassVar[bool] = False
     """Whether actions depend on more than the present observation: on a `Memory` of the running episode."""
+    offline_only: ClassVar[bool] = False
+    """Whether it can only learn from logged data."""
     config: AgentConfig
     policy: Policy
     critic: QEnsemble | None
@@ -176,6 +178,14 @@ class Agent(OptimizedModule, ABC):
     def fits_normalizer(self) -> bool:
         """Whether the agent measures the statistics of its observations itself."""
         return False
+
+    def see_returns(self, returns: np.ndarray[Any, Any], preferences: np.ndarray[Any, Any] | None) -> None:
+        """See what the logged episodes returned, raw, before the first update; most agents need nothing of it.
+
+        Args:
+            returns: ``[episodes]``, or ``[episodes, m]`` of several rewards.
+            preferences: of several rewards, ``[episodes, m]``, under which each ranks highest.
+        """
 
     def set_phase(self, phase: Phase, length: int | None = None) -> None:
         """Enter a phase; `length` is its number of updates where known, for schedules over it."""
@@ -296,6 +306,8 @@ class Agent(OptimizedModule, ABC):
         Raises:
             ValueError: when a balance is asked for and the policy is no family.
         """
+        if self.remembers:
+            return self.act_from(observations, self.empty_memory(len(observations)), deterministic)[0]
         inputs = self._acting_inputs(observations, self._asked_for(observations, balance))
         policy = self.acting_policy
         actions = policy.mode(inputs) if deterministic else policy.sample(inputs, self.stream)[0]
@@ -356,6 +368,7 @@ class Agent(OptimizedModule, ABC):
         best_of: int = 1,
         objective: str = "wco",
         preference: Sequence[float] | np.ndarray[Any, Any] | None = None,
+        reward: Any = None,
     ) -> tuple[np.ndarray[Any, Any], tuple[np.ndarray[Any, Any], ...] | None]:
         """Return actions in the action space's bounds, and `state`; stable-baselines3's contract.
 
@@ -373,6 +386,8 @@ class Agent(OptimizedModule, ABC):
             objective: of the critics' scores, by which it is the best; wco is their minimum.
             preference: of an agent for several rewards, ``[m]`` on the simplex or ``[B, m]``; another one at every
                 step, if need be. By default the one that `prefer` said last, at first equal weights.
+            reward: of an agent that is asked for a return, what the last step paid ``[B]`` or ``[B, m]``: it is taken
+                off what is left of the target.
 
         Raises:
             UserError: when the observation is not what the observation space says, or the agent has no best of several.
@@ -389,6 +404,9 @@ class Agent(OptimizedModule, ABC):
 
         if self.remembers:
             memory = recalled(self, state, episode_start, len(batch))
+            if reward is not None:
+                paid = torch.as_tensor(np.asarray(reward, np.float32), device=self.device).reshape(len(batch), -1)
+                memory = self.after_step(memory, paid, torch.zeros(len(batch), dtype=torch.bool, device=self.device))
             chosen, memory = self.act_from(batch, memory, deterministic)
             state = tuple(kept.cpu().numpy() for kept in memory)
         elif self.config.chunk_size == 1:

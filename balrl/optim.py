@@ -96,13 +96,27 @@ def anneal(optimizer: torch.optim.Optimizer, learning_rate: float, done: Tensor,
         rate.fill_(learning_rate)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> None:
+def warm_up(optimizer: torch.optim.Optimizer, learning_rate: float, taken: Tensor, length: int) -> None:
+    """Set a scheduled step size to ``min(t / T, 1) · learning_rate``.
+
+    Args:
+        taken: t ``[]``, updates so far, this one included.
+        length: T.
+    """
+    rate = optimizer.param_groups[0]["lr"]
+    rate.copy_((taken.to(rate.dtype) / length).clamp(max=1) * learning_rate)
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None, weight_decay: float = 0.0
+) -> None:
     """Take one step of `optimizer` on `loss`; no gradient reaches any parameter but its own.
 
     In a population each member's loss depends on its own row of the parameters only: their sum has every gradient.
 
     Args:
         max_norm: to which the gradient of all parameters of one agent together is scaled down.
+        weight_decay: λ of AdamW (arXiv 1711.05101): ``θ ← (1 − rate · λ) θ`` before the step.
     """
     parameters = optimizer.param_groups[0]["params"]
     losses = stacked(loss)
@@ -114,6 +128,10 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | No
         gradients = tuple(g * rows(share, g) for g in gradients)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
+    if weight_decay:
+        kept = 1 - optimizer.param_groups[0]["lr"] * weight_decay
+        for stack in map(stacked, parameters):
+            stack.detach().mul_(rows(stacked(kept), stack) if isinstance(kept, Tensor) else kept)
     optimizer.step()
 
 

@@ -84,6 +84,8 @@ def random_batch(
         2 * torch.rand(rows, action_dim, **draw) - 1,
         (torch.arange(rows) % 2).to(dtype),
         torch.full((rows, reward_dim), 1 / reward_dim, **draw),
+        torch.randn(rows, *several, **draw),
+        torch.arange(rows).to(dtype),
         *(torch.randn(rows, **draw) for _ in range(3)),
         **of_chunks,
     )

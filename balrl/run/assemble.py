@@ -13,6 +13,7 @@ from torch import Tensor
 
 from balrl.agent import Agent
 from balrl.best_action import check_best_of, repeatable_policy
+from balrl.data.behaviour import behaviour_preferences
 from balrl.data.prepare import RewardTransform, monte_carlo, observation_statistics
 from balrl.devices import check_device
 from balrl.disk import Prefetcher
@@ -162,6 +163,13 @@ def _prepared_agent(
         if logged is not None:
             mean, std = observation_statistics(logged.dataset, config.data.normalization_eps)
             agent.normalizer.fit(torch.from_numpy(mean), torch.from_numpy(std))
+    if logged is not None and not resumes:
+        recorded = logged.recorded
+        starts = [rows.start for rows in recorded.episode_slices]
+        preferences = behaviour_preferences(recorded)[starts] if recorded.reward_dim > 1 and agent.remembers else None
+        agent.see_returns(recorded.episode_returns, preferences)
+    if agent.offline_only:
+        _check_offline(config)
     if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
         raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
     if config.finetune.steps and config.finetune.member == "bandit":
@@ -183,6 +191,15 @@ def _prepared_agent(
     return agent
 
 
+def _check_offline(config: TrainConfig) -> None:
+    """Raise a `UserError` for what an agent that only imitates logged returns cannot do."""
+    name = config.agent.name
+    if config.warmup.steps or config.finetune.steps:
+        raise UserError(f"agent {name} learns from logged data alone: set warmup.steps=0 and finetune.steps=0")
+    if (config.data.reward_scale, config.data.reward_bias, config.data.reward_normalization) != (1.0, 0.0, "none"):
+        raise UserError(f"agent {name} asks for raw returns: leave data.reward_… alone, and set agent.return_scale")
+
+
 def _watchers(
     config: TrainConfig, agent: Agent, logged: Logged | None, offline: ReplayBuffer | None, rewards: RewardTransform
 ) -> tuple[SwitchInstruments, Watchdog]:
@@ -193,7 +210,8 @@ def _watchers(
     if logged is not None and offline is not None:
         watchdog.see_rewards(torch.from_numpy(rewards(logged.recorded.rewards)))
         chosen = np.random.default_rng(config.seed).integers(len(offline), size=config.instruments.rows)
-        probe = offline.gather(torch.from_numpy(chosen).to(agent.device))
+        rows = torch.from_numpy(chosen).to(agent.device)
+        probe = offline.transitions(rows) if agent.sequence_length > 1 else offline.gather(rows)
     return SwitchInstruments(probe), watchdog
 
 

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from balrl.agent import Metrics, Phase
@@ -32,6 +33,8 @@ from balrl.agents import (
     CalQL,
     CalQLConfig,
     CQLConfig,
+    DecisionTransformer,
+    DTConfig,
     FastSAC,
     FastSACConfig,
     FQLConfig,
@@ -43,6 +46,8 @@ from balrl.agents import (
     QCConfig,
     ReBRAC,
     ReBRACConfig,
+    RvS,
+    RvSConfig,
     SACConfig,
     SelectiveBalance,
     StateAdaptiveBalance,
@@ -144,6 +149,13 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
         MOTD3BCConfig(hidden=(8, 8), balance=FAMILY, policy_every=1, utopia=(1.0, 2.0)),
     ),
     "mo-iql": (MOIQL, MOIQLConfig(hidden=(8, 8), layer_norm=True)),
+    "dt": (DecisionTransformer, DTConfig(sequence_length=4, width=8, layers=2, heads=2, horizon=30)),
+    "dt-balanced": (
+        DecisionTransformer,
+        DTConfig(sequence_length=3, width=8, layers=1, objectives=2, immediate=2, contrast=0.5, policy_average=0.9),
+    ),
+    "rvs": (RvS, RvSConfig(hidden=(8, 8))),
+    "rvs-several": (RvS, RvSConfig(hidden=(8, 8), objectives=3, horizon=20)),
     "famo2o-mo-iql": (MOIQL, MOIQLConfig(hidden=(8, 8), balance=FAMILY, objectives=3, behaviour_share=0.5)),
 }
 REPLAYING = sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy)
@@ -192,18 +204,28 @@ def test_updates_and_acts(make: Make, observation_dim: int, action_dim: int, dev
             if learns_in(agent, name, phase):
                 owned = optimizer.param_groups[0]["params"]
                 assert any(not torch.equal(p, before[id(p)]) for p in owned), f"{name} learned nothing, {phase}"
-    actions = agent.act(batch.observations)
+    actions = agent.act(seen(batch))
     assert actions.shape == (16, action_dim * agent.config.chunk_size)
     assert actions.abs().max() <= 1
-    mode = agent.act(batch.observations, deterministic=True)
-    assert torch.equal(mode, agent.act(batch.observations, deterministic=True))
+    mode = agent.act(seen(batch), deterministic=True)
+    assert torch.equal(mode, agent.act(seen(batch), deterministic=True))
 
 
 def batch_for(agent: Agent, rows: int) -> Batch:
     """Return a random batch that an agent can learn from, with every optional field."""
     spaces = agent.spaces
-    widths = spaces.observation_dim, spaces.step_action_dim
-    return random_batch(rows, *widths, chunk_size=spaces.chunk_size, reward_dim=agent.reward_dim)
+    widths, length = (spaces.observation_dim, spaces.step_action_dim), agent.sequence_length
+    if length == 1:
+        return random_batch(rows, *widths, chunk_size=spaces.chunk_size, reward_dim=agent.reward_dim)
+    steps = random_batch(rows * length, *widths, reward_dim=agent.reward_dim)
+    windows = (None if x is None else x.unflatten(0, (rows, length)) for x in steps)
+    played = torch.arange(length) < 1 + torch.arange(rows)[:, None] % length
+    return Batch(*windows)._replace(played=played.float())
+
+
+def seen(batch: Batch) -> Tensor:
+    """Return observations ``[B, ·]`` to act in: of windows the first."""
+    return batch.observations if batch.observations.dim() == 2 else batch.observations[:, 0]
 
 
 def learns_in(agent: Agent, optimizer: str, phase: str) -> bool:
@@ -287,7 +309,7 @@ def test_predict_speaks_the_task_s_units(make: Make) -> None:
     agent = make(action_space=gym.spaces.Box(low, high))
     observation = np.random.default_rng(0).normal(size=(5, 3))
     actions, state = agent.predict(observation, deterministic=True)
-    assert (state is None) == (agent.config.chunk_size == 1)
+    assert (state is None) == (agent.config.chunk_size == 1 and not agent.remembers)
     assert actions.shape == (5, 2)
     assert actions.dtype == np.float32
     inside = agent.act(torch.from_numpy(observation).float(), deterministic=True).numpy()[:, :2]
@@ -324,7 +346,7 @@ def test_terminated_rows_ignore_their_next_observations(make: Make) -> None:
     other = rebuild(make, one)
     batch = batch_for(one, 12)
     changed = torch.where(
-        batch.terminated[:, None], 1e3 * torch.randn_like(batch.next_observations), batch.next_observations
+        batch.terminated.unsqueeze(-1), 1e3 * torch.randn_like(batch.next_observations), batch.next_observations
     )
     for agent, b in ((one, batch), (other, batch._replace(next_observations=changed))):
         agent.stream.reseed(1)

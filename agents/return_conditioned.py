@@ -1,0 +1,90 @@
+"""What agents that are asked for a return share: the target, and what is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from balrl.agent import Agent, Phase
+from balrl.agents.sequence_hyperparameters import ReturnConditionedConfig
+from balrl.errors import UserError
+from balrl.front import nondominated
+from balrl.networks import Normalizer
+from balrl.remembering import Memory
+from balrl.vector_critics import PreferenceNormalizer
+
+
+class ReturnConditioned(Agent):
+    """Imitates the data given what it returned, and acts given what is asked of it: ``π(a | s, G)``.
+
+    The target G_0 is `target`, plus a linear function of the preference where there are several rewards (PEDA, arXiv
+    2305.00567); each step's rewards are taken off it. Both are in raw units: no other reward scale may be set.
+    """
+
+    remembers = True
+    offline_only = True
+    config: ReturnConditionedConfig
+    target: Tensor
+    slope: Tensor
+    learns_from: ClassVar[tuple[str, ...]] = ("returns_to_go", "timesteps")
+
+    def _make_normalizer(self) -> Normalizer:
+        if self.config.objectives == 1:
+            return super()._make_normalizer()
+        return PreferenceNormalizer(self.spaces.observation_dim, self.config.objectives)
+
+    def _make_target(self) -> None:
+        m = self.config.objectives
+        self.register_buffer("target", torch.tensor(self.config.target_return or (0.0,) * m))
+        self.register_buffer("slope", torch.zeros(m, m))
+
+    def fields_in(self, phase: Phase) -> tuple[str, ...]:
+        several = ("preferences",) if self.config.objectives > 1 else ()
+        return (*self.learns_from, *several)
+
+    def see_returns(self, returns: np.ndarray[Any, Any], preferences: np.ndarray[Any, Any] | None) -> None:
+        """Ask for the best that is in the data, unless the configuration says what.
+
+        Of several rewards a linear regression of the return vectors that no other dominates on the preferences under
+        which those episodes were good.
+        """
+        if self.config.target_return is not None:
+            return
+        if preferences is None:
+            self.target.fill_(float(returns.max()))
+            return
+        best = nondominated(returns)
+        inputs = np.concatenate([preferences[best], np.ones((int(best.sum()), 1))], 1)
+        found = np.linalg.lstsq(inputs, returns[best], rcond=None)[0]
+        self.slope.copy_(torch.from_numpy(found[:-1]))
+        self.target.copy_(torch.from_numpy(found[-1]))
+
+    def aim(self, target: Sequence[float] | float) -> None:
+        """Ask for this raw return from now on, whatever the preference.
+
+        Raises:
+            UserError: for another number of rewards.
+        """
+        found = torch.as_tensor(target, dtype=self.target.dtype).reshape(-1)
+        if found.shape != self.target.shape:
+            raise UserError(f"the target has {len(found)} numbers, expected {len(self.target)}, one per reward")
+        self.target.copy_(found)
+        self.slope.zero_()
+
+    def targets(self, inputs: Tensor) -> Tensor:
+        """Return the raw target ``[N, m]`` of episodes that begin, for normalised observations ``[N, ·]``."""
+        if self.config.objectives == 1:
+            return self.target.expand(len(inputs), -1)
+        return self.target + inputs[:, -self.config.objectives :] @ self.slope
+
+    def left(self, steps: Tensor) -> Tensor:
+        """Return how many steps episodes have left ``[…]`` at these, this one included, by the horizon."""
+        return (self.config.horizon - steps).clamp(min=1)
+
+    def after_step(self, memory: Memory, rewards: Tensor, ended: Tensor) -> Memory:
+        pending, *rest = memory
+        return super().after_step((pending - rewards.reshape(pending.shape), *rest), rewards, ended)
