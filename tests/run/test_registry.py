@@ -50,7 +50,7 @@ def test_tasks_that_cannot_be_made(name: str, kwargs: dict[str, str], message: s
 @pytest.mark.parametrize("name", BUILT_IN_DATASETS)
 def test_built_in_data_fits_its_task(name: str) -> None:
     dataset = load_dataset(name)
-    assert dataset.env_id == "balrl/PointMaze-v0"
+    assert dataset.env_id == ("balrl/PointMazeEnergy-v0" if name.endswith("energy") else "balrl/PointMaze-v0")
     assert np.abs(dataset.actions).max() <= 1
     assert dataset.ends[-1]
 
