@@ -128,6 +128,22 @@ def report(protocol: dict[str, Any], records: list[dict[str, Any]], out: Path) -
             draw_fronts(drawn, out / f"several_rewards_{task}.png", about["reference"])
 
 
+def report_cone(protocol: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    """Print expected utilities inside and outside of the preferences that CAPQL is trained under."""
+    print("| task | method | inside CAPQL's 22.5 degrees | outside |")
+    print("|---|---|---|---|")
+    for task, about in protocol["tasks"].items():
+        for method in ("mo-sac", "capql"):
+            fronts = [front_of(r) for r in records if (r["task"], r["method"]) == (task, method)]
+            if not fronts:
+                continue
+            w = fronts[0].preferences
+            cosine = w.sum(1) / np.linalg.norm(w, axis=1) / np.sqrt(w.shape[1])
+            inside = cosine >= np.cos(np.deg2rad(22.5))
+            cells = [_interval([float(f.utilities[part].mean()) for f in fronts]) for part in (inside, ~inside)]
+            print(f"| {about['env']} | {NAMES[method]} | {' | '.join(cells)} |")
+
+
 def _interval(values: list[float]) -> str:
     mean = float(np.mean(values))
     if len(values) == 1:
@@ -160,7 +176,9 @@ def main() -> None:
         with lines.open("a") as file:
             file.write(json.dumps(records[-1]) + "\n")
         print(f"{task} {method} {seed}: {found['seconds'] / 60:.1f} minutes", flush=True)
-    report(protocol, [r for r in records if r["steps"] == steps], options.out)
+    known_steps = [r for r in records if r["steps"] == steps]
+    report(protocol, known_steps, options.out)
+    report_cone(protocol, known_steps)
 
 
 if __name__ == "__main__":
