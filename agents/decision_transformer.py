@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -73,16 +74,18 @@ class DecisionTransformer(ReturnConditioned):
     def contrastive_loss(self, embedded: Tensor, returns: Tensor) -> Tensor:
         """Return the contrastive loss ``[]`` of embeddings ``[B, width]``; levels are by rank of returns ``[B]``."""
         count = len(returns)
-        levels = returns.argsort().argsort() * self.config.contrast_levels // count
+        ranks = (returns.unsqueeze(0) < returns.unsqueeze(1)).sum(-1)  # equal returns are of one level
+        levels = ranks * self.config.contrast_levels // count
         z = F.normalize(embedded, dim=-1)
         other = ~torch.eye(count, dtype=torch.bool, device=z.device)
         similar = (levels.unsqueeze(0) == levels.unsqueeze(1)) & other
-        scores = (z @ z.T / self.config.contrast_temperature).exp()
-        own = (scores * similar).sum(-1) / similar.sum(-1).clamp(min=1)
-        everything = (scores * other).sum(-1)
         has_own = similar.any(-1)
-        each = -(own / everything).masked_fill(~has_own, 1.0).log()
-        return each.sum() / has_own.sum().clamp(min=1)
+        alone = ~has_own.unsqueeze(-1)  # rows that do not count: finite all the same, for the gradient's sake
+        scores = z @ z.T / self.config.contrast_temperature
+        everything = scores.masked_fill(~(other | alone), -math.inf).logsumexp(-1)
+        own = scores.masked_fill(~(similar | alone), -math.inf).logsumexp(-1)
+        each = everything - own + similar.sum(-1).clamp(min=1).to(z.dtype).log()
+        return (each * has_own).sum() / has_own.sum().clamp(min=1)
 
     def empty_memory(self, worlds: int) -> Memory:
         """What is left of the target ``[N, m]``, the last K observations, actions and returns, and the step ``[N]``."""
@@ -127,13 +130,12 @@ class DecisionTransformer(ReturnConditioned):
         assert self.config.immediate is not None
         weight = batch.played.unsqueeze(-1)
         rewards = batch.rewards.reshape(*batch.played.shape, -1) * weight
-        sums, counts = (F.pad(x.cumsum(1), (0, 0, 1, self.config.immediate - 1)) for x in (rewards, weight))
         length, h = batch.played.shape[1], self.config.immediate
         totals = []
-        for x in (sums, counts):
-            last = x[:, length : length + 1].expand(-1, h - 1, -1)
-            x = torch.cat([x[:, : length + 1], last], 1)
-            totals.append(x[:, h : h + length] - x[:, :length])
+        for x in (rewards, weight):
+            sums = F.pad(x.cumsum(1), (0, 0, 1, 0))
+            sums = torch.cat([sums, sums[:, -1:].expand(-1, h - 1, -1)], 1)
+            totals.append(sums[:, h:] - sums[:, :length])
         return totals[0] / totals[1].clamp(min=1)
 
 

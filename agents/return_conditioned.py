@@ -15,7 +15,7 @@ from balrl.errors import UserError
 from balrl.front import nondominated
 from balrl.networks import Normalizer
 from balrl.remembering import Memory
-from balrl.vector_critics import PreferenceNormalizer
+from balrl.vector_critics import PreferenceNormalizer, checked_preference
 
 
 class ReturnConditioned(Agent):
@@ -50,7 +50,7 @@ class ReturnConditioned(Agent):
         """Ask for the best that is in the data, unless the configuration says what.
 
         Of several rewards a linear regression of the return vectors that no other dominates on the preferences under
-        which those episodes were good.
+        which those episodes were good; both centred, so that where there are few the target is their mean.
         """
         if self.config.target_return is not None:
             return
@@ -58,10 +58,10 @@ class ReturnConditioned(Agent):
             self.target.fill_(float(returns.max()))
             return
         best = nondominated(returns)
-        inputs = np.concatenate([preferences[best], np.ones((int(best.sum()), 1))], 1)
-        found = np.linalg.lstsq(inputs, returns[best], rcond=None)[0]
-        self.slope.copy_(torch.from_numpy(found[:-1]))
-        self.target.copy_(torch.from_numpy(found[-1]))
+        w, mean = preferences[best].mean(0), returns[best].mean(0)
+        slope = np.linalg.lstsq(preferences[best] - w, returns[best] - mean, rcond=None)[0]
+        self.slope.copy_(torch.from_numpy(slope))
+        self.target.copy_(torch.from_numpy(mean - w @ slope))
 
     def aim(self, target: Sequence[float] | float) -> None:
         """Ask for this raw return from now on, whatever the preference.
@@ -74,6 +74,12 @@ class ReturnConditioned(Agent):
             raise UserError(f"the target has {len(found)} numbers, expected {len(self.target)}, one per reward")
         self.target.copy_(found)
         self.slope.zero_()
+
+    def prefer(self, preference: Sequence[float]) -> None:
+        """Act under this preference from now on, wherever none is asked for."""
+        w = checked_preference(preference, self.config.objectives)
+        assert isinstance(self.normalizer, PreferenceNormalizer)
+        self.normalizer.preference.copy_(w)
 
     def targets(self, inputs: Tensor) -> Tensor:
         """Return the raw target ``[N, m]`` of episodes that begin, for normalised observations ``[N, ·]``."""

@@ -19,7 +19,8 @@ class RvS(ReturnConditioned):
     """RvS-R (Emmons et al., arXiv 2112.10751): imitation given the average return of the steps that are left.
 
     ``L = E[ mean over action dimensions (π(s, ω) − a)² ]``, ``ω = G_t / (H − t)``: the return-to-go over the steps that
-    are left of the horizon H. Several rewards make ω a vector, beside a preference.
+    are left of the horizon H. Several rewards make ω a vector, beside a preference. When acting ``ω = G_0 / H``
+    throughout (`hold_target`), or what is left of G_0 over the steps that are left.
     """
 
     config_type = RvSConfig
@@ -65,7 +66,8 @@ class RvS(ReturnConditioned):
         pending, steps = memory
         now = self.normalizer(observations)
         pending = torch.where((steps == 0).unsqueeze(-1), self.targets(now).to(pending.dtype), pending)
-        chosen = self.acting_policy.mode(self._conditioned(now, pending, steps)).clamp(-1, 1)
+        asked = (self.targets(now), torch.zeros_like(steps)) if self.config.hold_target else (pending, steps)
+        chosen = self.acting_policy.mode(self._conditioned(now, *asked)).clamp(-1, 1)
         return chosen, (pending, steps + 1)
 
     def _conditioned(self, inputs: Tensor, returns: Tensor, steps: Tensor) -> Tensor:

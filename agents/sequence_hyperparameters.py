@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from balrl.agents.hyperparameters import Rate, Widths
 from balrl.config import AgentConfig
+
+
+def _listed(target: Any) -> Any:
+    return (target,) if isinstance(target, int | float) else target
 
 
 class ReturnConditionedConfig(AgentConfig):
@@ -16,7 +20,7 @@ class ReturnConditionedConfig(AgentConfig):
     objectives: int = Field(
         1, ge=1, description="how many rewards the task pays in a step; returns are vectors of them"
     )
-    target_return: tuple[float, ...] | None = Field(
+    target_return: Annotated[tuple[float, ...] | None, BeforeValidator(_listed)] = Field(
         None,
         description="raw return to ask for when acting, one number per reward; default: the best in the data, under a "
         "preference what its best episodes of like preference return",
@@ -39,7 +43,7 @@ class DTConfig(ReturnConditionedConfig):
     """Decision Transformer."""
 
     name: Literal["dt"] = "dt"
-    sequence_length: int = Field(20, ge=1, description="K, steps that are looked at")
+    sequence_length: int = Field(20, ge=2, description="K, steps that are looked at")
     width: int = Field(128, ge=1, description="of the embeddings")
     layers: int = Field(3, ge=1, description="of the transformer")
     heads: int = Field(1, ge=1, description="of its attention")
@@ -67,5 +71,10 @@ class RvSConfig(ReturnConditionedConfig):
 
     name: Literal["rvs"] = "rvs"
     hidden: Widths = Field((1024, 1024), description="hidden layers of the policy")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of its hidden layers, in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of its hidden layers, in training")
     learning_rate: Rate = Field(1e-3, description="Adam's step size")
+    hold_target: bool = Field(
+        True,
+        description="ask for the target over the horizon at every step, as released; off: for what is left of it over "
+        "the steps that are left, which grows without bounds where the policy falls behind",
+    )

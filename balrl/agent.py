@@ -15,7 +15,7 @@ from torch import Tensor
 
 from balrl.balance import Balance
 from balrl.batch import Batch
-from balrl.best_action import best_action
+from balrl.best_action import best_action, check_best_of
 from balrl.checkpoint import (
     AGENT,
     Carried,
@@ -38,7 +38,7 @@ from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
-from balrl.remembering import Memory, forget, recalled
+from balrl.remembering import Memory, forget, recalled, rewards_of_a_step
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 from balrl.vector_critics import checked_preference, with_preference
@@ -403,9 +403,11 @@ class Agent(OptimizedModule, ABC):
             return best_action(self, observations, best_of, objective, balance=self._asked_for(observations, balance))
 
         if self.remembers:
+            check_best_of(self, best_of)
+            self._asked_for(batch, balance)
             memory = recalled(self, state, episode_start, len(batch))
             if reward is not None:
-                paid = torch.as_tensor(np.asarray(reward, np.float32), device=self.device).reshape(len(batch), -1)
+                paid = torch.from_numpy(rewards_of_a_step(reward, len(batch), self.reward_dim)).to(self.device)
                 memory = self.after_step(memory, paid, torch.zeros(len(batch), dtype=torch.bool, device=self.device))
             chosen, memory = self.act_from(batch, memory, deterministic)
             state = tuple(kept.cpu().numpy() for kept in memory)

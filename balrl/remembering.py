@@ -86,3 +86,16 @@ def recalled(agent: Agent, state: tuple[np.ndarray[Any, Any], ...] | None, episo
     if len(begins) not in (1, worlds):
         raise UserError(f"episode_start is of {len(begins)} worlds, there are {worlds} observations")
     return forget(memory, blank, begins.expand(worlds))
+
+
+def rewards_of_a_step(reward: Any, worlds: int, objectives: int) -> np.ndarray[Any, Any]:
+    """Return what a step paid, ``[N]``, or ``[N, m]`` of several rewards, as somebody gave it.
+
+    Raises:
+        UserError: when it is of another number of worlds or rewards.
+    """
+    paid = np.asarray(reward, np.float32)
+    expected = (worlds,) if objectives == 1 else (worlds, objectives)
+    if paid.size != np.prod(expected):
+        raise UserError(f"the reward has shape {paid.shape}, expected {expected} of {worlds} observations")
+    return paid.reshape(expected)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from balrl.agent import Agent
+from balrl.agents.registration import agent_class
 from balrl.best_action import check_best_of, repeatable_policy
 from balrl.data.behaviour import behaviour_preferences
 from balrl.data.prepare import RewardTransform, monte_carlo, observation_statistics
@@ -91,6 +92,8 @@ def assemble(
     recorded = read_recorded(config, given.dataset, spaces, step_limit(env), display, shared)
     check_rewards(config, env, recorded)
     check_composes(config)
+    if agent_class(config.agent).offline_only:
+        _check_offline(config)
     learner = make_reward(config, recorded, spaces, device, display, stored_reward if stored else None)
     logged = make_logged(config, recorded, spaces, learner, shared)
     rewards = reward_units(config, logged, source, stored, display)
@@ -168,8 +171,6 @@ def _prepared_agent(
         starts = [rows.start for rows in recorded.episode_slices]
         preferences = behaviour_preferences(recorded)[starts] if recorded.reward_dim > 1 and agent.remembers else None
         agent.see_returns(recorded.episode_returns, preferences)
-    if agent.offline_only:
-        _check_offline(config)
     if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
         raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
     if config.finetune.steps and config.finetune.member == "bandit":
@@ -198,6 +199,8 @@ def _check_offline(config: TrainConfig) -> None:
         raise UserError(f"agent {name} learns from logged data alone: set warmup.steps=0 and finetune.steps=0")
     if (config.data.reward_scale, config.data.reward_bias, config.data.reward_normalization) != (1.0, 0.0, "none"):
         raise UserError(f"agent {name} asks for raw returns: leave data.reward_… alone, and set agent.return_scale")
+    if config.reward.is_learned:
+        raise UserError(f"agent {name} takes the task's rewards off its target: train it without a learned reward")
 
 
 def _watchers(

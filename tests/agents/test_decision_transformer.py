@@ -121,6 +121,23 @@ def test_the_contrastive_loss_by_hand() -> None:
     assert agent.contrastive_loss(z, returns).item() == pytest.approx(np.mean(losses), rel=1e-9)
 
 
+def test_equal_returns_are_of_one_level_and_sharp_temperatures_are_finite() -> None:
+    agent = make(contrast=1.0, contrast_levels=2, contrast_temperature=1e-3)
+    z = torch.randn(4, 8, dtype=torch.float32, requires_grad=True)
+    returns = torch.tensor([0.0, 0.0, 0.0, 5.0])  # the last is alone on its level
+    unit = (z / z.norm(dim=-1, keepdim=True)).double()
+    losses = []
+    for i in range(3):
+        scores = torch.stack([unit[i] @ unit[k] / 1e-3 for k in range(4) if k != i])
+        losses.append(torch.logsumexp(scores, 0) - torch.logsumexp(scores[:2], 0) + math.log(2))
+    loss = agent.contrastive_loss(z, returns)
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-3)
+    loss.backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert agent.contrastive_loss(z[:1], returns[:1]).item() == 0
+
+
 def test_step_by_step_it_acts_as_on_the_window_that_it_remembers() -> None:
     """Over more steps than the window holds: the last K, returns-to-go less what was paid, times of the episode."""
     agent = make(target_return=(500.0,))
@@ -181,3 +198,5 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         DTConfig(width=8, heads=3)
     with pytest.raises(ValidationError, match="target_return has 1 numbers, expected 2"):
         DTConfig(objectives=2, target_return=(1.0,))
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        DTConfig(sequence_length=1)  # single steps are no windows

@@ -48,6 +48,33 @@ def test_under_a_preference_what_good_episodes_of_like_preference_returned() -> 
     assert agent.targets(agent.normalizer(seen))[0].tolist() == [1.0, 2.0]
 
 
+def test_few_efficient_episodes_are_asked_for_under_every_preference() -> None:
+    agent = make(objectives=2)
+    agent.see_returns(np.array([[4.0, 6.0], [1.0, 1.0]]), np.array([[0.5, 0.5], [0.4, 0.6]]))
+    for w in ([1.0, 0.0], [0.0, 1.0]):
+        agent.prefer(w)
+        torch.testing.assert_close(agent.targets(agent.normalizer(torch.zeros(1, 2))), torch.tensor([[4.0, 6.0]]))
+
+
+def test_a_preference_is_said_once_for_all() -> None:
+    agent, observation = make(objectives=2), np.ones((1, 2), np.float32)
+    asked, _ = agent.predict(observation, preference=[1.0, 0.0])
+    agent.prefer([1.0, 0.0])
+    np.testing.assert_array_equal(agent.predict(observation)[0], asked)
+    with pytest.raises(UserError, match="has no preference to ask for"):
+        make().prefer([1.0])
+
+
+def test_what_predict_cannot_do_is_refused() -> None:
+    agent, observation = make(), np.ones((2, 2), np.float32)
+    with pytest.raises(UserError, match="best_of=4 scores single observations, RvS remembers"):
+        agent.predict(observation, best_of=4)
+    with pytest.raises(ValueError, match="not a family"):
+        agent.predict(observation, balance=2.0)
+    with pytest.raises(UserError, match=r"the reward has shape \(3,\), expected \(2,\) of 2 observations"):
+        agent.predict(observation, reward=[1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize("name", ["dt", "rvs"])
 def test_trained_stopped_resumed_and_asked_for_more(name: str, tmp_path: Path) -> None:
     settings = {key: value for key, value in OFFLINE.items() if name == "rvs" or key != "agent.hidden"}
@@ -72,6 +99,7 @@ def test_trained_stopped_resumed_and_asked_for_more(name: str, tmp_path: Path) -
     [
         ({"finetune.steps": "10"}, "agent rvs learns from logged data alone: set warmup.steps=0 and finetune.steps=0"),
         ({"data.reward_scale": "0.1"}, r"agent rvs asks for raw returns: .* set agent\.return_scale"),
+        ({"reward.pairs": "20"}, "agent rvs takes the task's rewards off its target"),
         ({"evaluation.best_of": "4"}, "best_of=4 scores single observations"),
     ],
 )

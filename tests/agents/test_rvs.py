@@ -35,7 +35,7 @@ def test_the_loss_is_imitation_given_the_average_return_that_is_left(m: int) -> 
 
 
 def test_rewards_are_taken_off_and_ended_episodes_begin_anew() -> None:
-    agent = make(target_return=(50.0,))
+    agent = make(target_return=(50.0,), hold_target=False)
     o = torch.ones(2, 3, dtype=torch.float64)
     first, memory = agent.act_from(o, agent.empty_memory(2))
     memory = agent.after_step(memory, torch.tensor([5.0, 50.0]).double(), torch.zeros(2, dtype=torch.bool))
@@ -46,3 +46,14 @@ def test_rewards_are_taken_off_and_ended_episodes_begin_anew() -> None:
     memory = agent.after_step(memory, torch.zeros(2).double(), torch.tensor([True, False]))
     third, _ = agent.act_from(o, memory)
     torch.testing.assert_close(third[0], first[0])
+
+
+def test_as_released_the_same_is_asked_for_at_every_step() -> None:
+    """G_0 / H, whatever was paid: falling behind asks for nothing that is not in the data."""
+    agent = make(target_return=(50.0,))
+    o, memory = torch.ones(1, 3, dtype=torch.float64), agent.empty_memory(1)
+    expected = agent.policy(torch.cat([o, torch.tensor([[1e-3 * 50]]).double()], -1))
+    for _ in range(12):
+        chosen, memory = agent.act_from(o, memory)
+        torch.testing.assert_close(chosen, expected)
+        memory = agent.after_step(memory, torch.tensor([-100.0]).double(), torch.zeros(1, dtype=torch.bool))

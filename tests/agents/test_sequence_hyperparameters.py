@@ -12,7 +12,7 @@ def test_published_settings_are_the_defaults() -> None:
     c = DTConfig()
     assert (c.sequence_length, c.layers, c.heads, c.width, c.dropout) == (20, 3, 1, 128, 0.1)
     assert (c.learning_rate, c.weight_decay, c.warmup_updates, c.max_gradient_norm) == (1e-4, 1e-4, 10_000, 0.25)
-    assert RvSConfig().hidden == (1024, 1024)
+    assert (RvSConfig().hidden, RvSConfig().dropout) == ((1024, 1024), 0)
 
 
 @pytest.mark.parametrize("kind", [DTConfig, RvSConfig])
@@ -21,3 +21,8 @@ def test_chunks_and_targets_of_another_size_are_refused(kind: type) -> None:
         kind(chunk_size=2)
     with pytest.raises(ValidationError, match="target_return has 3 numbers, expected 2"):
         kind(objectives=2, target_return=(1.0, 2.0, 3.0))
+
+
+def test_a_target_of_one_reward_is_a_number() -> None:
+    assert RvSConfig(target_return=3600).target_return == (3600.0,)
+    assert DTConfig(target_return=[1.0]).target_return == (1.0,)
