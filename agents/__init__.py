@@ -47,7 +47,10 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.rebrac import ReBRAC as ReBRAC
     from balrl.agents.rvs import RvS as RvS
     from balrl.agents.sac import SAC as SAC
-    from balrl.agents.sequence_hyperparameters import DTConfig as DTConfig, RvSConfig as RvSConfig
+    from balrl.agents.sequence_hyperparameters import (
+        DecisionTransformerConfig as DecisionTransformerConfig,
+        RvSConfig as RvSConfig,
+    )
     from balrl.agents.td3bc import TD3BC as TD3BC
 
 _HOME = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from balrl.agent import Metrics
 from balrl.agents.return_conditioned import ReturnConditioned
-from balrl.agents.sequence_hyperparameters import DTConfig
+from balrl.agents.sequence_hyperparameters import DecisionTransformerConfig
 from balrl.batch import Batch
 from balrl.checkpoint import POLICY
 from balrl.optim import adam, descend, warm_up
@@ -33,16 +33,16 @@ class DecisionTransformer(ReturnConditioned):
     AdamW with a linear warm-up; the norm of the gradient is limited.
     """
 
-    config_type = DTConfig
+    config_type = DecisionTransformerConfig
     carried = (POLICY,)
-    config: DTConfig
+    config: DecisionTransformerConfig
     policy: SequencePolicy
 
     @classmethod
     def policy_kind(cls, config: object) -> str:
         return SequencePolicy.kind
 
-    def _build(self, c: DTConfig) -> None:
+    def _build(self, c: DecisionTransformerConfig) -> None:
         self._make_target()
         widths = self.normalizer.output_dim, self.spaces.action_dim, c.objectives
         self.policy = SequencePolicy(

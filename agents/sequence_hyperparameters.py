@@ -39,7 +39,7 @@ class ReturnConditionedConfig(AgentConfig):
         return self
 
 
-class DTConfig(ReturnConditionedConfig):
+class DecisionTransformerConfig(ReturnConditionedConfig):
     """Decision Transformer."""
 
     name: Literal["dt"] = "dt"
@@ -60,7 +60,7 @@ class DTConfig(ReturnConditionedConfig):
     contrast_temperature: float = Field(0.1, gt=0, description="of their similarity")
 
     @model_validator(mode="after")
-    def _check_heads(self) -> DTConfig:
+    def _check_heads(self) -> DecisionTransformerConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be divided among {self.heads} heads")
         return self

@@ -22,6 +22,11 @@ def dropped(x: Tensor, share: float, stream: RandomStream | None) -> Tensor:
     return x * (stream.uniform(*x.shape) >= share) / (1 - share)
 
 
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a layer whose weights are not drawn yet: torch would draw them on the device, others on every one."""
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.empty(()).device)
+
+
 class Block(nn.Module):
     """``x + attention(norm(x))``, then ``x + mlp(norm(x))`` with a hidden layer four times as wide and GELU."""
 
@@ -29,9 +34,9 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attended = nn.Linear(width, width)
-        self.hidden, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.query_key_value = _linear(width, 3 * width)
+        self.attended = _linear(width, width)
+        self.hidden, self.out = _linear(width, 4 * width), _linear(4 * width, width)
 
     def forward(self, x: Tensor, seen: Tensor, dropout: RandomStream | None) -> Tensor:
         """Return ``[B, T, width]`` for x of that shape; `seen` ``[B or 1, T, T]`` says what each token looks at."""
@@ -76,14 +81,14 @@ class SequencePolicy(Policy):
     ) -> None:
         super().__init__()
         self.dropout, self.times = dropout, times
-        self.time = nn.Embedding(times, width)
-        self.state, self.action = nn.Linear(state_dim, width), nn.Linear(action_dim, width)
-        self.returns = nn.Linear(return_dim, width)
-        self.immediate = nn.Linear(return_dim, width) if balanced else None
-        self.weigh = nn.Linear(state_dim, 2) if balanced else None
+        self.time = nn.utils.skip_init(nn.Embedding, times, width, device=torch.empty(()).device)
+        self.state, self.action = _linear(state_dim, width), _linear(action_dim, width)
+        self.returns = _linear(return_dim, width)
+        self.immediate = _linear(return_dim, width) if balanced else None
+        self.weigh = _linear(state_dim, 2) if balanced else None
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.head = nn.Linear(width, action_dim)
+        self.head = _linear(width, action_dim)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 _draw(module)

@@ -34,7 +34,7 @@ from balrl.agents import (
     CalQLConfig,
     CQLConfig,
     DecisionTransformer,
-    DTConfig,
+    DecisionTransformerConfig,
     FastSAC,
     FastSACConfig,
     FQLConfig,
@@ -149,10 +149,12 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
         MOTD3BCConfig(hidden=(8, 8), balance=FAMILY, policy_every=1, utopia=(1.0, 2.0)),
     ),
     "mo-iql": (MOIQL, MOIQLConfig(hidden=(8, 8), layer_norm=True)),
-    "dt": (DecisionTransformer, DTConfig(sequence_length=4, width=8, layers=2, heads=2, horizon=30)),
+    "dt": (DecisionTransformer, DecisionTransformerConfig(sequence_length=4, width=8, layers=2, heads=2, horizon=30)),
     "dt-balanced": (
         DecisionTransformer,
-        DTConfig(sequence_length=3, width=8, layers=1, objectives=2, immediate=2, contrast=0.5, policy_average=0.9),
+        DecisionTransformerConfig(
+            sequence_length=3, width=8, layers=1, objectives=2, immediate=2, contrast=0.5, policy_average=0.9
+        ),
     ),
     "rvs": (RvS, RvSConfig(hidden=(8, 8))),
     "rvs-several": (RvS, RvSConfig(hidden=(8, 8), objectives=3, horizon=20)),

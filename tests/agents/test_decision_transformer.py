@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from balrl.agents import DecisionTransformer, DTConfig
+from balrl.agents import DecisionTransformer, DecisionTransformerConfig
 from balrl.batch import Batch
 
 OBSERVATIONS = gym.spaces.Box(-np.inf, np.inf, (3,))
@@ -23,7 +23,7 @@ L = 4
 def make(**config: object) -> DecisionTransformer:
     torch.manual_seed(0)
     settings = {"sequence_length": L, "width": 8, "layers": 2, "heads": 2, "dropout": 0.0, "horizon": 12}
-    agent = DecisionTransformer(OBSERVATIONS, ACTIONS, DTConfig(**{**settings, **config})).double()
+    agent = DecisionTransformer(OBSERVATIONS, ACTIONS, DecisionTransformerConfig(**{**settings, **config})).double()
     for p in agent.policy.parameters():
         p.data += 0.2 * torch.randn_like(p)
     return agent
@@ -195,8 +195,8 @@ def test_the_step_size_rises_and_weights_decay_before_the_step() -> None:
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValidationError, match="cannot be divided among 3 heads"):
-        DTConfig(width=8, heads=3)
+        DecisionTransformerConfig(width=8, heads=3)
     with pytest.raises(ValidationError, match="target_return has 1 numbers, expected 2"):
-        DTConfig(objectives=2, target_return=(1.0,))
+        DecisionTransformerConfig(objectives=2, target_return=(1.0,))
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
-        DTConfig(sequence_length=1)  # single steps are no windows
+        DecisionTransformerConfig(sequence_length=1)  # single steps are no windows

@@ -53,7 +53,11 @@ def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str],
         ("calql/point-maze", {**SMALL}, "learns from single steps with mc_returns"),
         ("rebrac/point-maze", {**SMALL}, "learns from single steps with next_actions"),
         ("sac/point-maze", {**SMALL, "warmup.kind": "offline-data", "dataset": "point-maze-mixed"}, "one by one"),
-        ("iql/point-maze", {**SMALL, "num_envs": "50", "replay.capacity": "60"}, "expected at least 100 for runs of steps"),
+        (
+            "iql/point-maze",
+            {**SMALL, "num_envs": "50", "replay.capacity": "60"},
+            "expected at least 100 for runs of steps",
+        ),
     ],
 )
 def test_what_has_no_chunks_says_so(preset: str, settings: dict[str, str], message: str, tmp_path: Path) -> None:
