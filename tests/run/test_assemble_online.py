@@ -56,7 +56,7 @@ def test_ppo_refuses_what_it_cannot_use(tmp_path: Path, setting: dict[str, str],
         (
             "iql/point-maze",
             {**SMALL, "num_envs": "50", "replay.capacity": "60"},
-            "expected at least 100 for runs of steps",
+            "expected at least 100 for runs",
         ),
     ],
 )
