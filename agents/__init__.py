@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # what the table in registration.py gives, for those who read
     from balrl.agents.ppo import PPO as PPO
     from balrl.agents.qc import QC as QC
     from balrl.agents.rebrac import ReBRAC as ReBRAC
+    from balrl.agents.recurrent_hyperparameters import RecurrentSACConfig as RecurrentSACConfig
+    from balrl.agents.recurrent_sac import RecurrentSAC as RecurrentSAC
     from balrl.agents.rvs import RvS as RvS
     from balrl.agents.sac import SAC as SAC
     from balrl.agents.sequence_hyperparameters import (

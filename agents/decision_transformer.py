@@ -96,7 +96,9 @@ class DecisionTransformer(ReturnConditioned):
         return (torch.zeros(worlds, m, **made), *windows, torch.zeros(worlds, dtype=torch.int64, device=self.device))
 
     @torch.no_grad()
-    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+    def act_from(
+        self, observations: Tensor, memory: Memory, deterministic: bool = False, balance: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
         """Return the actions ``[N, action_dim]`` at the last step of what is remembered; the policy has no noise."""
         pending, states, actions, returns, steps = memory
         now = self.normalizer(observations)

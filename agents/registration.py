@@ -25,6 +25,7 @@ from balrl.agents.hyperparameters import (
     TD3BCConfig,
 )
 from balrl.agents.multi_objective_hyperparameters import MOIQLConfig, MOSACConfig, MOTD3BCConfig
+from balrl.agents.recurrent_hyperparameters import RecurrentSACConfig
 from balrl.agents.sequence_hyperparameters import DecisionTransformerConfig, RvSConfig
 from balrl.config import AgentConfig
 
@@ -67,6 +68,7 @@ OWN = (
     Registration(PPOConfig, "balrl.agents.ppo:PPO"),
     Registration(MOSACConfig, "balrl.agents.mo_sac:MOSAC"),
     Registration(MOTD3BCConfig, "balrl.agents.mo_td3bc:MOTD3BC"),
+    Registration(RecurrentSACConfig, "balrl.agents.recurrent_sac:RecurrentSAC"),
     Registration(DecisionTransformerConfig, "balrl.agents.decision_transformer:DecisionTransformer"),
     Registration(RvSConfig, "balrl.agents.rvs:RvS"),
     Registration(MOIQLConfig, "balrl.agents.mo_iql:MOIQL"),

@@ -61,7 +61,9 @@ class RvS(ReturnConditioned):
         return pending, torch.zeros(worlds, dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
-    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+    def act_from(
+        self, observations: Tensor, memory: Memory, deterministic: bool = False, balance: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
         """Return the actions ``[N, action_dim]`` for what is left of the target; the policy has no noise."""
         pending, steps = memory
         now = self.normalizer(observations)

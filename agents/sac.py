@@ -44,18 +44,16 @@ class SAC(Agent):
     balance: Balance
 
     def _build(self, c: SoftActorCriticConfig) -> None:
-        observation_dim, action_dim = self.normalizer.output_dim, self.spaces.action_dim
         self.target_entropy = (
-            c.target_entropy_per_dimension * action_dim if c.target_entropy is None else c.target_entropy
+            c.target_entropy_per_dimension * self.spaces.action_dim if c.target_entropy is None else c.target_entropy
         )
-        self.balance = make_balance(c.balance, observation_dim)
+        self.balance = make_balance(c.balance, self.state_dim)
         gain = ORTHOGONAL_GAIN if c.last_hidden_gain is None else c.last_hidden_gain
         self.critic = self._make_critic(c, gain)
         own: dict[str, Any] = {} if c.policy == "gaussian" else {"state_dependent_std": c.state_dependent_std}
         own |= {"log_std_range": c.log_std_range, "layer_norm": c.policy_layer_norm, "last_gain": gain}
         own |= {"activation": c.activation}
-        input_dim = observation_dim + self.balance.embedding_dim
-        self.policy = cast(StochasticPolicy, make_policy(c.policy, input_dim, action_dim, c.hidden, **own))
+        self.policy = self._make_policy(c, self.state_dim + self.balance.embedding_dim, own)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(c.initial_temperature)))
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.optimizers = {
@@ -64,6 +62,15 @@ class SAC(Agent):
             "policy": adam(self.policy.parameters(), c.policy_learning_rate),
             "temperature": adam([self.log_temperature], c.temperature_learning_rate),
         }
+
+    @property
+    def state_dim(self) -> int:
+        """Width of what policy and balance model know of a state."""
+        return self.normalizer.output_dim
+
+    def _make_policy(self, c: SoftActorCriticConfig, input_dim: int, settings: dict[str, Any]) -> StochasticPolicy:
+        made = make_policy(c.policy, input_dim, self.spaces.action_dim, c.hidden, **settings)
+        return cast(StochasticPolicy, made)
 
     def _make_critic(self, c: SoftActorCriticConfig, gain: float) -> QEnsemble:
         dims = self.spaces.observation_dim, self.spaces.action_dim

@@ -159,7 +159,16 @@ class Agent(OptimizedModule, ABC):
         self._champion = [] if policy is None else [policy]
 
     def freeze(self) -> FrozenPolicy:
-        """Return a copy of what acts, as it is now."""
+        """Return a copy of what acts, as it is now.
+
+        Raises:
+            UserError: for an agent that remembers.
+        """
+        if self.remembers:
+            raise UserError(
+                f"agent {self.config.name} remembers the episode: no copy of it can act on single observations; "
+                "evaluate or deploy it with balrl.load_agent"
+            )
         return FrozenPolicy(self.normalizer, self.balance, self.acting_policy)
 
     @property
@@ -307,7 +316,8 @@ class Agent(OptimizedModule, ABC):
             ValueError: when a balance is asked for and the policy is no family.
         """
         if self.remembers:
-            return self.act_from(observations, self.empty_memory(len(observations)), deterministic)[0]
+            asked = self._asked_for(observations, balance)
+            return self.act_from(observations, self.empty_memory(len(observations)), deterministic, asked)[0]
         inputs = self._acting_inputs(observations, self._asked_for(observations, balance))
         policy = self.acting_policy
         actions = policy.mode(inputs) if deterministic else policy.sample(inputs, self.stream)[0]
@@ -327,8 +337,13 @@ class Agent(OptimizedModule, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not remember")
 
-    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+    def act_from(
+        self, observations: Tensor, memory: Memory, deterministic: bool = False, balance: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
         """Return actions as `act` does, under a memory of the running episodes, and the memory that includes this step.
+
+        Args:
+            balance: a member of the policy's family ``[B]``; by default the agent's own choice.
 
         Raises:
             NotImplementedError: for an agent that does not remember.
@@ -386,8 +401,8 @@ class Agent(OptimizedModule, ABC):
             objective: of the critics' scores, by which it is the best; wco is their minimum.
             preference: of an agent for several rewards, ``[m]`` on the simplex or ``[B, m]``; another one at every
                 step, if need be. By default the one that `prefer` said last, at first equal weights.
-            reward: of an agent that is asked for a return, what the last step paid ``[B]`` or ``[B, m]``: it is taken
-                off what is left of the target.
+            reward: what the last step paid ``[B]`` or ``[B, m]``, of an agent that takes it off the return that it is
+                asked for, or sees it (`previous_reward`).
 
         Raises:
             UserError: when the observation is not what the observation space says, or the agent has no best of several.
@@ -409,7 +424,7 @@ class Agent(OptimizedModule, ABC):
             if reward is not None:
                 paid = torch.from_numpy(rewards_of_a_step(reward, len(batch), self.reward_dim)).to(self.device)
                 memory = self.after_step(memory, paid, torch.zeros(len(batch), dtype=torch.bool, device=self.device))
-            chosen, memory = self.act_from(batch, memory, deterministic)
+            chosen, memory = self.act_from(batch, memory, deterministic, self._asked_for(batch, balance))
             state = tuple(kept.cpu().numpy() for kept in memory)
         elif self.config.chunk_size == 1:
             chosen = choose(batch)

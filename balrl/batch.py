@@ -37,6 +37,7 @@ class Batch(NamedTuple):
         returns_to_go: ``[B]`` or ``[B, m]``, undiscounted, of the recording from this step on; only for agents that ask
             for it.
         timesteps: ``[B]``, of the episode, from 0; only for agents that ask for it.
+        logged: ``[B]``, 1 for rows of the logged data, 0 for the agent's own; only for agents that ask for it.
         log_probs, advantages, value_targets: ``[B]``, what the policy that took the actions made of them; only in what
             comes from `balrl.on_policy.RolloutBuffer`.
         discounts: ``[B]``, of what follows; only with chunks, of which some are cut short. An agent's γ without.
@@ -60,6 +61,7 @@ class Batch(NamedTuple):
     value_targets: Tensor | None = None
     discounts: Tensor | None = None
     played: Tensor | None = None
+    logged: Tensor | None = None
 
     @classmethod
     def from_numpy(cls, arrays: Mapping[str, Any], spaces: SpaceAdapter, device: torch.device | str = "cpu") -> Batch:

@@ -86,7 +86,7 @@ def repeatable_policy(
         newest: the newest policy, though there may be a champion.
     """
     if agent.remembers:
-        return RememberingPolicy(agent)
+        return RememberingPolicy(agent, balance=balance)
     stream = RandomStream(seed).to(agent.device)
 
     def act(observations: Tensor) -> Tensor:

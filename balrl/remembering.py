@@ -26,16 +26,20 @@ class RememberingPolicy:
         agent: with `Agent.remembers`.
         explores: takes the actions that are taken to learn from; otherwise the policy's mode.
         memory: to go on with; without one every episode begins.
+        balance: a member of the policy's family; by default the agent's own choice.
     """
 
-    def __init__(self, agent: Agent, explores: bool = False, memory: Memory | None = None) -> None:
-        self.agent, self.explores, self.memory = agent, explores, memory
+    def __init__(
+        self, agent: Agent, explores: bool = False, memory: Memory | None = None, balance: float | None = None
+    ) -> None:
+        self.agent, self.explores, self.memory, self.balance = agent, explores, memory, balance
 
     def __call__(self, observations: Tensor) -> Tensor:
         """Return actions ``[N, action_dim]`` in [-1, 1] for raw observations ``[N, ·]``."""
         if self.memory is None:
             self.memory = self.agent.empty_memory(len(observations))
-        actions, self.memory = self.agent.act_from(observations, self.memory, deterministic=not self.explores)
+        asked = None if self.balance is None else torch.full_like(observations[:, 0], self.balance)
+        actions, self.memory = self.agent.act_from(observations, self.memory, not self.explores, asked)
         return actions
 
     def saw(self, step: Step) -> None:

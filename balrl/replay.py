@@ -15,9 +15,9 @@ from balrl.errors import UserError
 from balrl.next_actions import VectorStep
 from balrl.random_stream import RandomStream
 
-SCALARS = ("terminated", "mc_returns", "trusted", "timesteps")
+SCALARS = ("terminated", "mc_returns", "trusted", "timesteps", "logged")
 RELABELLED = 65_536
-OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted", "preferences", "returns_to_go", "timesteps")
+OPTIONAL_FIELDS = ("mc_returns", "next_actions", "trusted", "preferences", "returns_to_go", "timesteps", "logged")
 
 
 class Sampler(Protocol):
@@ -72,6 +72,7 @@ class ReplayBuffer:
             "preferences": reward_dim,
             "returns_to_go": reward_dim,
             "timesteps": 1,
+            "logged": 1,
         }
         self.scalars = SCALARS if reward_dim > 1 else (*SCALARS, "rewards", "returns_to_go")
         self.fields = tuple(f for f in widths if f not in OPTIONAL_FIELDS or f in fields)
@@ -149,10 +150,14 @@ class ReplayBuffer:
 
     def newest(self, count: int) -> Batch:
         """Return the `count` rows that were added last, the newest last."""
+        return self.gather(self.newest_rows(count))
+
+    def newest_rows(self, count: int) -> Tensor:
+        """Return which rows ``[count]`` were added last, the newest last."""
         if not 0 < count <= self.size:
             raise ValueError(f"count is {count}, expected 1 to {self.size}")
         steps = torch.arange(self.cursor - count, self.cursor, device=self.device)
-        return self.gather(steps % self.capacity)
+        return steps % self.capacity
 
     def subsample(self, count: int, stream: RandomStream) -> Batch:
         """Draw up to `count` different rows."""

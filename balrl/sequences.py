@@ -38,6 +38,10 @@ class SequenceReplay(LinkedReplay):
         super().__init__(capacity, observation_dim, action_dim, device, fields, allocate, **settings)
         self.length = length
 
+    def newest(self, count: int) -> Batch:
+        """Return the `count` steps that were added last, one by one, the newest last."""
+        return self.transitions(self.newest_rows(count))
+
     def gather(self, indices: Tensor) -> Batch:
         """Return the windows from the rows `indices` ``[B]`` on."""
         rows, played = self.follow(indices, self.length)

@@ -87,6 +87,7 @@ def random_batch(
         torch.randn(rows, *several, **draw),
         torch.arange(rows).to(dtype),
         *(torch.randn(rows, **draw) for _ in range(3)),
+        logged=(torch.arange(rows) % 3 < 2).to(dtype),
         **of_chunks,
     )
 

@@ -28,7 +28,9 @@ class Counting(BC):
     def empty_memory(self, worlds: int) -> Memory:
         return torch.zeros(worlds), torch.zeros(worlds, 2)
 
-    def act_from(self, observations: Tensor, memory: Memory, deterministic: bool = False) -> tuple[Tensor, Memory]:
+    def act_from(
+        self, observations: Tensor, memory: Memory, deterministic: bool = False, balance: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
         steps, sums = memory
         return steps[:, None] / 100, (steps + 1, sums)
 

@@ -154,6 +154,8 @@ def to_replay(
         extra["returns_to_go"] = dataset.returns_to_go()
     if "timesteps" in fields:
         extra["timesteps"] = dataset.timesteps()
+    if "logged" in fields:
+        extra["logged"] = np.ones(len(dataset), np.float32)
     if "preferences" in fields:
         extra["preferences"] = behaviour_preferences(dataset)
     widths = dataset.observations.shape[1], dataset.actions.shape[1]

@@ -171,6 +171,8 @@ def _prepared_agent(
         starts = [rows.start for rows in recorded.episode_slices]
         preferences = behaviour_preferences(recorded)[starts] if recorded.reward_dim > 1 and agent.remembers else None
         agent.see_returns(recorded.episode_returns, preferences)
+    if agent.remembers:
+        _check_remembering(config)
     if agent.critic is None and config.warmup.steps and config.warmup.kind == "critic-only":
         raise UserError(f"warmup.kind=critic-only needs critics, agent {config.agent.name} has none")
     if config.finetune.steps and config.finetune.member == "bandit":
@@ -201,6 +203,35 @@ def _check_offline(config: TrainConfig) -> None:
         raise UserError(f"agent {name} asks for raw returns: leave data.reward_… alone, and set agent.return_scale")
     if config.reward.is_learned:
         raise UserError(f"agent {name} takes the task's rewards off its target: train it without a learned reward")
+
+
+def _check_remembering(config: TrainConfig) -> None:
+    """Raise a `UserError` for what looks at single observations, where the agent remembers the episode."""
+    c, name = config, config.agent.name
+    for setting, found, expected in (
+        ("warmup.select", c.warmup.select, "none"),
+        ("finetune.strategy", c.finetune.strategy, "warm-start"),
+        ("finetune.serve", c.finetune.serve, "newest"),
+        ("environment.stale", c.environment.stale, 0),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{setting}={found} has policies act on single observations, agent {name} remembers the episode: set "
+                f"{setting}={expected}"
+            )
+    if c.finetune.member == "bandit":
+        raise UserError(f"finetune.member=bandit: agent {name} remembers the episode; set finetune.member=own")
+    if c.warmup.steps and c.warmup.kind == "offline-data":
+        raise UserError(
+            f"warmup.kind=offline-data takes rows one by one, agent {name} learns from sequences; set "
+            "warmup.kind=frozen-policy, or finetune.retain=append"
+        )
+    transforms = (c.data.reward_scale, c.data.reward_bias, c.data.reward_normalization) != (1.0, 0.0, "none")
+    if getattr(c.agent, "previous_reward", False) and (transforms or c.reward.is_learned):
+        raise UserError(
+            f"agent {name} sees the task's own rewards, and data.reward_… or reward.… change them in the replay: set "
+            "agent.previous_reward=false"
+        )
 
 
 def _watchers(

@@ -46,6 +46,11 @@ def balance_of(agent: Agent) -> StateAdaptiveBalanceModule:
     Raises:
         UserError: for any other agent.
     """
+    if agent.remembers:
+        raise UserError(
+            f"agent {agent.config.name} remembers the episode: its members play whole evaluations alone "
+            "(balrl evaluate --balance), and are not chosen among"
+        )
     if not isinstance(agent.balance, StateAdaptiveBalanceModule):
         raise UserError(
             f"agent {agent.config.name} has one policy, not a family: its members come with "

@@ -81,6 +81,10 @@ class Interaction:
             actions=step.batch.actions.clamp(-self.action_limit, self.action_limit),
             rewards=self.rewards.scale * rewards + self.rewards.bias,
         )
+        if "timesteps" in self.replay.fields:
+            batch = batch._replace(timesteps=step.lengths - 1)
+        if "logged" in self.replay.fields:
+            batch = batch._replace(logged=torch.zeros_like(rewards))
         if self.rollouts is not None:
             self.rollouts.add(batch._replace(actions=step.batch.actions), step.done, step.valid)
         whole: VectorStep | None = VectorStep(batch, step.done, step.valid)

@@ -12,6 +12,7 @@ from balrl.agent import Agent
 from balrl.conservative_objectives import conservative
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform, check_spaces, scale_actions, to_replay
+from balrl.errors import UserError
 from balrl.networks import QEnsemble, polyak_update
 from balrl.optim import adam, descend
 from balrl.random_stream import RandomStream
@@ -43,6 +44,11 @@ def estimate_offline(
     Raises:
         UserError: when the data is not of the agent's task.
     """
+    if agent.remembers:
+        raise UserError(
+            f"offline estimates score single transitions, agent {agent.config.name} remembers the episode: evaluate it "
+            "in its task"
+        )
     steps = SpaceAdapter(agent.spaces.observation_space, agent.spaces.action_space)
     check_spaces(data, steps, "of the agent", named=False)
     replay = to_replay(scale_actions(data, steps), rewards, device=agent.device, make=replay_kind(agent))

@@ -46,6 +46,8 @@ from balrl.agents import (
     QCConfig,
     ReBRAC,
     ReBRACConfig,
+    RecurrentSAC,
+    RecurrentSACConfig,
     RvS,
     RvSConfig,
     SACConfig,
@@ -154,6 +156,22 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
         DecisionTransformer,
         DecisionTransformerConfig(
             sequence_length=3, width=8, layers=1, objectives=2, immediate=2, contrast=0.5, policy_average=0.9
+        ),
+    ),
+    "recurrent-sac": (RecurrentSAC, RecurrentSACConfig(hidden=(8, 8), memory=6, sequence_length=5, burn_in=2)),
+    "recurrent-sac-imitating": (
+        RecurrentSAC,
+        RecurrentSACConfig(
+            hidden=(8, 8),
+            memory=6,
+            sequence_length=4,
+            burn_in=0,
+            previous_reward=True,
+            imitation="filtered",
+            balance=SAC_FAMILY,
+            critics=4,
+            target_subset=2,
+            policy_average=0.9,
         ),
     ),
     "rvs": (RvS, RvSConfig(hidden=(8, 8))),
