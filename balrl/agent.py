@@ -38,7 +38,7 @@ from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
-from balrl.remembering import Memory, forget, recalled, rewards_of_a_step
+from balrl.remembering import Memory, beginnings, forget, recalled, rewards_of_a_step
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
 from balrl.vector_critics import checked_preference, with_preference
@@ -419,12 +419,13 @@ class Agent(OptimizedModule, ABC):
 
         if self.remembers:
             check_best_of(self, best_of)
-            self._asked_for(batch, balance)
-            memory = recalled(self, state, episode_start, len(batch))
+            asked = self._asked_for(batch, balance)
+            starts = beginnings(episode_start, len(batch), self.device)
+            memory = recalled(self, state, starts)
             if reward is not None:
                 paid = torch.from_numpy(rewards_of_a_step(reward, len(batch), self.reward_dim)).to(self.device)
-                memory = self.after_step(memory, paid, torch.zeros(len(batch), dtype=torch.bool, device=self.device))
-            chosen, memory = self.act_from(batch, memory, deterministic, self._asked_for(batch, balance))
+                memory = self.after_step(memory, paid, starts)
+            chosen, memory = self.act_from(batch, memory, deterministic, asked)
             state = tuple(kept.cpu().numpy() for kept in memory)
         elif self.config.chunk_size == 1:
             chosen = choose(batch)

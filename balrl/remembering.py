@@ -71,25 +71,36 @@ def forget(memory: Memory, blank: Memory, ended: Tensor) -> Memory:
     )
 
 
-def recalled(agent: Agent, state: tuple[np.ndarray[Any, Any], ...] | None, episode_start: Any, worlds: int) -> Memory:
+def recalled(agent: Agent, state: tuple[np.ndarray[Any, Any], ...] | None, starts: Tensor) -> Memory:
     """Return the memory that somebody kept as numpy arrays, as `Agent.predict` gave it; without one it is empty.
+
+    Args:
+        starts: ``[N]``, where episodes begin, and what is kept is forgotten.
 
     Raises:
         UserError: when it is of another number of worlds, or of another kind.
     """
-    blank = agent.empty_memory(worlds)
+    blank = agent.empty_memory(len(starts))
     if state is None:
         return blank
     shapes = [tuple(np.shape(kept)) for kept in state]
     if shapes != [tuple(kept.shape) for kept in blank]:
         raise UserError(f"the state has shapes {shapes}, expected {[tuple(kept.shape) for kept in blank]}")
     memory = tuple(torch.as_tensor(kept, device=agent.device) for kept in state)
-    if episode_start is None:
-        return memory
-    begins = torch.as_tensor(np.atleast_1d(episode_start), dtype=torch.bool, device=agent.device)
-    if len(begins) not in (1, worlds):
-        raise UserError(f"episode_start is of {len(begins)} worlds, there are {worlds} observations")
-    return forget(memory, blank, begins.expand(worlds))
+    return forget(memory, blank, starts)
+
+
+def beginnings(episode_start: Any, worlds: int, device: torch.device) -> Tensor:
+    """Return which of so many worlds' episodes begin ``[N]``; none where nothing is said.
+
+    Raises:
+        UserError: when it is of another number of worlds.
+    """
+    said = False if episode_start is None else episode_start
+    starts = torch.as_tensor(np.atleast_1d(said), dtype=torch.bool, device=device)
+    if len(starts) not in (1, worlds):
+        raise UserError(f"episode_start is of {len(starts)} worlds, there are {worlds} observations")
+    return starts.expand(worlds)
 
 
 def rewards_of_a_step(reward: Any, worlds: int, objectives: int) -> np.ndarray[Any, Any]:

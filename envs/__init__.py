@@ -12,15 +12,19 @@ from balrl.envs.mujoco.env import MujocoVectorEnv
 from balrl.envs.mujoco.tasks import TASKS
 from balrl.envs.point_maze import PointMazeVectorEnv
 from balrl.envs.torch_env import TorchVectorEnv
+from balrl.envs.trading import TradingVectorEnv
+from balrl.envs.velocity_masked import HOST_TASKS, PendulumMaskedVectorEnv
 
 __all__ = [
     "CartPoleSwingUpVectorEnv",
     "ContextualVectorEnv",
     "MountainCarVectorEnv",
     "MujocoVectorEnv",
+    "PendulumMaskedVectorEnv",
     "PendulumVectorEnv",
     "PointMazeVectorEnv",
     "TorchVectorEnv",
+    "TradingVectorEnv",
     "registered",
 ]
 
@@ -30,6 +34,8 @@ _REGISTERED: dict[str, tuple[type[TorchVectorEnv], str, dict[str, Any]]] = {
     "MountainCarContinuous-v0": (MountainCarVectorEnv, "make_mountain_car", {}),
     "Contextual-v0": (ContextualVectorEnv, "make_contextual", {}),
     "CartPoleSwingUp-v0": (CartPoleSwingUpVectorEnv, "make_cart_pole_swing_up", {}),
+    "PendulumMasked-v0": (PendulumMaskedVectorEnv, "make_pendulum_masked", {}),
+    "Trading-v0": (TradingVectorEnv, "make_trading", {}),
     "PointMazeEnergy-v0": (PointMazeVectorEnv, "make_point_maze", {"energy": True}),
     **{name: (MujocoVectorEnv, "make_mujoco", {"task": name}) for name in TASKS},
 }
@@ -39,6 +45,13 @@ for _name, (_kind, _single, _kwargs) in _REGISTERED.items():
         entry_point=f"{_kind.__module__}:{_single}",
         vector_entry_point=f"{_kind.__module__}:{_kind.__name__}",
         kwargs=_kwargs,
+    )
+for _name in HOST_TASKS:
+    gym.register(
+        _name,
+        entry_point="balrl.envs.velocity_masked:make_masked",
+        max_episode_steps=1_000,
+        kwargs={"task": _name},
     )
 
 

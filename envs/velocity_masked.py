@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from torch import Tensor
 
 from balrl.envs.classic import PendulumVectorEnv
-from balrl.envs.torch_env import SingleTorchEnv, TorchVectorEnv
+from balrl.envs.torch_env import SingleTorchEnv
 from balrl.errors import UserError
 
 HOST_TASKS = {"HopperMasked-v0": ("Hopper-v5", 5), "HalfCheetahMasked-v0": ("HalfCheetah-v5", 8)}

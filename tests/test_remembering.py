@@ -97,7 +97,7 @@ def test_forgetting_is_row_by_row() -> None:
     found = forget(memory, blank, torch.tensor([True, False, True]))
     assert found[0].tolist() == [0, 1, 0]
     assert found[1].sum().item() == 4
-    assert recalled(make(), None, None, 2)[0].tolist() == [0, 0]
+    assert recalled(make(), None, torch.zeros(2, dtype=torch.bool))[0].tolist() == [0, 0]
 
 
 def test_an_agent_that_does_not_remember_says_so() -> None:

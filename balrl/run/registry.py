@@ -34,6 +34,7 @@ BUILT_IN_DATASETS = (
     "point-maze-fork",
     "point-maze-fork-good",
     "point-maze-energy",
+    "trading-dual-thrust",
 )
 
 
@@ -155,7 +156,7 @@ def load_dataset(
     Args:
         path_or_id: a file, a folder of Minari or LeRobot, ``minari:ID``, ``ogbench:NAME``, ``lerobot:FOLDER``, or one
             of ``point-maze-mixed``, ``point-maze-large``, ``point-maze-halves``, ``point-maze-fork``,
-            ``point-maze-fork-good`` and ``point-maze-energy``.
+            ``point-maze-fork-good``, ``point-maze-energy`` and ``trading-dual-thrust``.
         max_episode_steps: of the environment, for files without timeouts.
         mapped: leave what an HDF5 file holds uncompressed in the file.
         observation_keys: which observations of robomimic or LeRobot, in this order; default: all that are vectors.
@@ -166,8 +167,11 @@ def load_dataset(
     name = str(path_or_id)
     check_named(name, "dataset")
     if name in BUILT_IN_DATASETS:
+        from balrl.envs.trading_players import rule_dataset
         from balrl.envs.waypoints import energy_dataset, fork_dataset, halves_dataset, mixed_dataset
 
+        if name == "trading-dual-thrust":
+            return rule_dataset()
         if name == "point-maze-halves":
             return halves_dataset()
         if name == "point-maze-energy":

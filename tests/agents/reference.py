@@ -117,3 +117,17 @@ def first_adam_step(parameters: list[Tensor], loss: Tensor, learning_rate: float
     """Adam's first step in closed form: the bias-corrected moments are the gradient and its square."""
     gradients = torch.autograd.grad(loss, parameters)
     return [p.detach() - learning_rate * g / (g.abs() + 1e-8) for p, g in zip(parameters, gradients, strict=True)]
+
+
+def gru(unit: Any, x: Array, h: Array | None = None) -> Array:
+    """``[L, width]`` of one window ``[L, input_dim]``, step by step; the first from h, or from 0."""
+    w, b, u, c = (value_of(p) for p in (unit.input.weight, unit.input.bias, unit.recurrent.weight, unit.recurrent.bias))
+    width = u.shape[0]
+    state, found = np.zeros(width) if h is None else h, []
+    for row in x:
+        of_x, of_h = row @ w + b, state @ u + c
+        reset, update = (1 / (1 + np.exp(-(of_x + of_h)[part * width : (part + 1) * width])) for part in (0, 1))
+        new = np.tanh(of_x[2 * width :] + reset * of_h[2 * width :])
+        state = (1 - update) * new + update * state
+        found.append(state)
+    return np.stack(found)

@@ -50,7 +50,8 @@ def test_tasks_that_cannot_be_made(name: str, kwargs: dict[str, str], message: s
 @pytest.mark.parametrize("name", BUILT_IN_DATASETS)
 def test_built_in_data_fits_its_task(name: str) -> None:
     dataset = load_dataset(name)
-    assert dataset.env_id == ("balrl/PointMazeEnergy-v0" if name.endswith("energy") else "balrl/PointMaze-v0")
+    task = {"point-maze-energy": "PointMazeEnergy-v0", "trading-dual-thrust": "Trading-v0"}.get(name, "PointMaze-v0")
+    assert dataset.env_id == f"balrl/{task}"
     assert np.abs(dataset.actions).max() <= 1
     assert dataset.ends[-1]
 
