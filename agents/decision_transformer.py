@@ -59,7 +59,7 @@ class DecisionTransformer(ReturnConditioned):
 
     def policy_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the imitation loss ``[]`` of windows, and the contrastive one ``[]``, 0 without a weight."""
-        states, returns = self._states(batch), self._returns(batch.returns_to_go, batch)
+        states, returns = self.states(batch), self._returns(batch.returns_to_go, batch)
         immediate = self._next_rewards(batch) if self.config.immediate else None
         assert batch.timesteps is not None
         assert batch.played is not None
@@ -102,7 +102,7 @@ class DecisionTransformer(ReturnConditioned):
         """Return the actions ``[N, action_dim]`` at the last step of what is remembered; the policy has no noise."""
         pending, states, actions, returns, steps = memory
         now = self.normalizer(observations)
-        pending = torch.where((steps == 0).unsqueeze(-1), self.targets(now).to(pending.dtype), pending)
+        pending = self.pending(now, pending, steps)
         states, returns = _pushed(states, now), _pushed(returns, pending)
         actions = _pushed(actions, torch.zeros_like(actions[:, 0]))
         places = torch.arange(states.shape[1], device=steps.device) - (states.shape[1] - 1)
@@ -114,12 +114,6 @@ class DecisionTransformer(ReturnConditioned):
         chosen = policy(states, actions, scaled, times.clamp(min=0), immediate, times >= 0)[:, -1].clamp(-1, 1)
         actions = torch.cat([actions[:, :-1], chosen.unsqueeze(1)], 1)
         return chosen, (pending, states, actions, returns, steps + 1)
-
-    def _states(self, batch: Batch) -> Tensor:
-        observations = batch.observations
-        if batch.preferences is not None and self.config.objectives > 1:
-            observations = torch.cat([observations, batch.preferences], -1)
-        return self.normalizer(observations)
 
     def _returns(self, returns: Tensor | None, batch: Batch) -> Tensor:
         """Return scaled returns-to-go ``[B, K, m]``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 from balrl.agent import Agent, Metrics, Phase
 from balrl.agents.multi_objective_hyperparameters import MultiObjectiveConfig
 from balrl.batch import Batch
-from balrl.networks import Normalizer
-from balrl.vector_critics import PreferenceNormalizer, Utility, VectorQEnsemble, draw_preferences
+from balrl.vector_critics import Utility, VectorQEnsemble, draw_preferences
 
 
 class MultiObjective(Agent):
@@ -24,10 +22,6 @@ class MultiObjective(Agent):
     """
 
     config: MultiObjectiveConfig
-    normalizer: PreferenceNormalizer
-
-    def _make_normalizer(self) -> Normalizer:
-        return PreferenceNormalizer(self.spaces.observation_dim, self.config.objectives)
 
     def _make_utility(self) -> Utility:
         return Utility(self.config.utopia).to(self.device)
@@ -62,10 +56,6 @@ class MultiObjective(Agent):
             next_observations=torch.cat([batch.next_observations, w], -1),
             preferences=None,
         )
-
-    def prefer(self, preference: Sequence[float]) -> None:
-        """Act under this preference from now on, wherever none is asked for."""
-        self.normalizer.preference.copy_(torch.as_tensor(preference))
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:

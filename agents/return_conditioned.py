@@ -11,11 +11,10 @@ from torch import Tensor
 
 from balrl.agent import Agent, Phase
 from balrl.agents.sequence_hyperparameters import ReturnConditionedConfig
+from balrl.batch import Batch
 from balrl.errors import UserError
 from balrl.front import nondominated
-from balrl.networks import Normalizer
 from balrl.remembering import Memory
-from balrl.vector_critics import PreferenceNormalizer, checked_preference
 
 
 class ReturnConditioned(Agent):
@@ -31,11 +30,6 @@ class ReturnConditioned(Agent):
     target: Tensor
     slope: Tensor
     learns_from: ClassVar[tuple[str, ...]] = ("returns_to_go", "timesteps")
-
-    def _make_normalizer(self) -> Normalizer:
-        if self.config.objectives == 1:
-            return super()._make_normalizer()
-        return PreferenceNormalizer(self.spaces.observation_dim, self.config.objectives)
 
     def _make_target(self) -> None:
         m = self.config.objectives
@@ -75,11 +69,17 @@ class ReturnConditioned(Agent):
         self.target.copy_(found)
         self.slope.zero_()
 
-    def prefer(self, preference: Sequence[float]) -> None:
-        """Act under this preference from now on, wherever none is asked for."""
-        w = checked_preference(preference, self.config.objectives)
-        assert isinstance(self.normalizer, PreferenceNormalizer)
-        self.normalizer.preference.copy_(w)
+    def states(self, batch: Batch) -> Tensor:
+        """Return a batch's normalised observations ``[…, ·]``, of several rewards beside its episodes' preferences."""
+        observations = batch.observations
+        if self.config.objectives > 1:
+            assert batch.preferences is not None
+            observations = torch.cat([observations, batch.preferences], -1)
+        return self.normalizer(observations)
+
+    def pending(self, inputs: Tensor, left: Tensor, steps: Tensor) -> Tensor:
+        """Return what is asked for ``[N, m]``: what is left, or at an episode's first step ``[N]`` the target."""
+        return torch.where((steps == 0).unsqueeze(-1), self.targets(inputs).to(left.dtype), left)
 
     def targets(self, inputs: Tensor) -> Tensor:
         """Return the raw target ``[N, m]`` of episodes that begin, for normalised observations ``[N, ·]``."""

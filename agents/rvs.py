@@ -47,11 +47,8 @@ class RvS(ReturnConditioned):
         """Return the imitation loss ``[]``."""
         assert batch.returns_to_go is not None
         assert batch.timesteps is not None
-        observations = batch.observations
-        if batch.preferences is not None and self.config.objectives > 1:
-            observations = torch.cat([observations, batch.preferences], -1)
-        returns = batch.returns_to_go.reshape(len(observations), -1)
-        inputs = self._conditioned(self.normalizer(observations), returns, batch.timesteps)
+        returns = batch.returns_to_go.reshape(len(batch.actions), -1)
+        inputs = self._conditioned(self.states(batch), returns, batch.timesteps)
         error: Tensor = self.policy(inputs, self.stream) - batch.actions
         return error.square().mean()
 
@@ -67,7 +64,7 @@ class RvS(ReturnConditioned):
         """Return the actions ``[N, action_dim]`` for what is left of the target; the policy has no noise."""
         pending, steps = memory
         now = self.normalizer(observations)
-        pending = torch.where((steps == 0).unsqueeze(-1), self.targets(now).to(pending.dtype), pending)
+        pending = self.pending(now, pending, steps)
         asked = (self.targets(now), torch.zeros_like(steps)) if self.config.hold_target else (pending, steps)
         chosen = self.acting_policy.mode(self._conditioned(now, *asked)).clamp(-1, 1)
         return chosen, (pending, steps + 1)

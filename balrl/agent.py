@@ -41,7 +41,7 @@ from balrl.random_stream import RandomStream
 from balrl.remembering import Memory, beginnings, forget, recalled, rewards_of_a_step
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
-from balrl.vector_critics import checked_preference, with_preference
+from balrl.vector_critics import PreferenceNormalizer, checked_preference, with_preference
 
 Phase = Literal["offline", "online"]
 Metrics = dict[str, Tensor]
@@ -94,7 +94,9 @@ class Agent(OptimizedModule, ABC):
             )
         self.device = check_device(device)
         self.spaces = SpaceAdapter(observation_space, action_space, self.config.chunk_size)
-        self.normalizer = self._make_normalizer().to(self.device)
+        width, several = self.spaces.observation_dim, self.reward_dim > 1
+        made = PreferenceNormalizer(width, self.reward_dim) if several else Normalizer(width)
+        self.normalizer: Normalizer = made.to(self.device)
         self.stream = RandomStream(int(torch.randint(2**62, ()))).to(self.device)
         self.critic, self.balance = None, None
         self._champion: list[FrozenPolicy] = []
@@ -117,14 +119,10 @@ class Agent(OptimizedModule, ABC):
         """Return the `kind` of policy that an agent with this configuration has."""
         return str(config.policy)
 
-    def _make_normalizer(self) -> Normalizer:
-        """Return what raw observations go through before networks see them."""
-        return Normalizer(self.spaces.observation_dim)
-
     @property
     def reward_dim(self) -> int:
         """How many rewards of a step it learns from."""
-        return int(getattr(self.config, "objectives", 1))
+        return self.config.reward_dim
 
     @property
     def sequence_length(self) -> int:
@@ -187,6 +185,16 @@ class Agent(OptimizedModule, ABC):
     def fits_normalizer(self) -> bool:
         """Whether the agent measures the statistics of its observations itself."""
         return False
+
+    def prefer(self, preference: Sequence[float]) -> None:
+        """Act under this preference over several rewards from now on, wherever none is asked for.
+
+        Raises:
+            UserError: when it is none, or the agent learned from one reward.
+        """
+        w = checked_preference(preference, self.reward_dim)
+        assert isinstance(self.normalizer, PreferenceNormalizer)
+        self.normalizer.preference.copy_(w)
 
     def see_returns(self, returns: np.ndarray[Any, Any], preferences: np.ndarray[Any, Any] | None) -> None:
         """See what the logged episodes returned, raw, before the first update; most agents need nothing of it.

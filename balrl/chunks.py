@@ -12,6 +12,7 @@ from torch import Tensor
 from balrl.batch import Batch
 from balrl.errors import UserError
 from balrl.linked_replay import LinkedReplay
+from balrl.replay import OPTIONAL_FIELDS
 
 NOTHING_LEFT = 1 << 30
 
@@ -27,12 +28,10 @@ class ChunkReplay(LinkedReplay):
     - actions ``[h · step's width]``, one step's after another's; beyond k the k-th again, and `played` is 0.
 
     Args:
-        capacity, observation_dim, device, allocate: of `ReplayBuffer`.
-        action_dim: width of one step's action.
-        fields: only ``trusted`` can be asked for, and is the first step's.
+        args, settings: of `LinkedReplay`; the width of an action is one step's. Of the optional fields only ``trusted``
+            can be asked for, and is the first step's.
         chunk_size: h.
         discount: γ.
-        num_envs: worlds whose steps are added.
 
     Raises:
         UserError: where a vector step could overwrite its predecessor.
@@ -41,22 +40,10 @@ class ChunkReplay(LinkedReplay):
 
     tensors: ClassVar[tuple[str, ...]] = (*LinkedReplay.tensors, "discount")
 
-    def __init__(
-        self,
-        capacity: int,
-        observation_dim: int,
-        action_dim: int,
-        device: torch.device | str = "cpu",
-        fields: tuple[str, ...] = (),
-        allocate: Callable[[int, int], Tensor] | None = None,
-        *,
-        chunk_size: int,
-        discount: float,
-        num_envs: int = 1,
-    ) -> None:
-        if unfit := [field for field in fields if field != "trusted"]:
+    def __init__(self, *args: Any, chunk_size: int, discount: float, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if unfit := [field for field in self.fields if field in OPTIONAL_FIELDS and field != "trusted"]:
             raise ValueError(f"chunks have no {unfit[0]}")
-        super().__init__(capacity, observation_dim, action_dim, device, fields, allocate, num_envs=num_envs)
         self.chunk_size = chunk_size
         self.discount = torch.tensor(discount, device=self.device)
 

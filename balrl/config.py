@@ -26,6 +26,11 @@ class AgentConfig(Config):
         None, gt=0, lt=1, description="act with this moving average of the policy's weights; default: with the newest"
     )
 
+    @property
+    def reward_dim(self) -> int:
+        """How many rewards of a step the agent learns from: its `objectives`, if it has such a setting."""
+        return int(getattr(self, "objectives", 1))
+
 
 class DataConfig(Config):
     """How logged data is prepared."""

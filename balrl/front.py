@@ -32,11 +32,13 @@ def simplex_grid(dim: int, least: int) -> Array:
 
 def nondominated(points: Array) -> NDArray[np.bool_]:
     """Return which of the points ``[P, m]`` no other dominates, larger being better; of equal ones, the first."""
-    at_least = (points[None] >= points[:, None]).all(-1)
-    equal = (points[None] == points[:, None]).all(-1)
-    earlier = np.tri(len(points), k=-1, dtype=bool)
-    beaten: NDArray[np.bool_] = (at_least & ~equal).any(1) | (equal & earlier).any(1)
-    return ~beaten
+    found = np.zeros(len(points), bool)
+    left = np.lexsort((np.arange(len(points)), *-points.T))  # whoever dominates another comes before it
+    while len(left):
+        best, rest = left[0], left[1:]
+        found[best] = True
+        left = rest[~(points[rest] <= points[best]).all(1)]
+    return found
 
 
 def hypervolume(points: Array, reference: Sequence[float]) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ class LinkedReplay(ReplayBuffer):
     end nor the ring's seam, and no transition is kept twice.
 
     Args:
-        capacity, observation_dim, action_dim, device, fields, allocate, reward_dim: of `ReplayBuffer`.
+        capacity, args, settings: of `ReplayBuffer`.
         num_envs: worlds whose steps are added.
 
     Raises:
@@ -30,24 +29,13 @@ class LinkedReplay(ReplayBuffer):
 
     tensors: ClassVar[tuple[str, ...]] = (*ReplayBuffer.tensors, "links")
 
-    def __init__(
-        self,
-        capacity: int,
-        observation_dim: int,
-        action_dim: int,
-        device: torch.device | str = "cpu",
-        fields: tuple[str, ...] = (),
-        allocate: Callable[[int, int], Tensor] | None = None,
-        reward_dim: int = 1,
-        *,
-        num_envs: int = 1,
-    ) -> None:
+    def __init__(self, capacity: int, *args: Any, num_envs: int = 1, **settings: Any) -> None:
         if capacity < 2 * num_envs:
             raise UserError(
                 f"replay.capacity is {capacity:,}, expected at least {2 * num_envs:,} for runs of steps in "
                 f"{num_envs:,} worlds"
             )
-        super().__init__(capacity, observation_dim, action_dim, device, fields, allocate, reward_dim)
+        super().__init__(capacity, *args, **settings)
         self.links = torch.zeros(capacity, dtype=torch.int32, device=self.device)
         self._last = torch.full((num_envs,), -1, device=self.device)  # each world's newest row, if its episode goes on
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from balrl.batch import Batch
@@ -20,22 +18,11 @@ class SequenceReplay(LinkedReplay):
 
     Args:
         length: L.
-        settings: of `LinkedReplay`.
+        args, settings: of `LinkedReplay`.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        observation_dim: int,
-        action_dim: int,
-        device: torch.device | str = "cpu",
-        fields: tuple[str, ...] = (),
-        allocate: Callable[[int, int], Tensor] | None = None,
-        *,
-        length: int,
-        **settings: Any,
-    ) -> None:
-        super().__init__(capacity, observation_dim, action_dim, device, fields, allocate, **settings)
+    def __init__(self, *args: Any, length: int, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.length = length
 
     def newest(self, count: int) -> Batch:

@@ -19,8 +19,10 @@ import balrl
 from balrl.agents import StateAdaptiveBalance
 from balrl.envs import TradingVectorEnv
 from balrl.envs.trading_players import Best, DualThrust, play
-from balrl.evaluation import bootstrap_interval
+from balrl.studies.report import interval
 
+STYLE = ",.4g"
+"""Of numbers in tables."""
 HERE = Path(__file__).parent
 EVALUATION_SEED = 10_000
 PLAYERS = {"rule": DualThrust, "best": Best, "oracle": lambda: Best(sees_regime=True)}
@@ -75,19 +77,12 @@ def report(protocol: dict[str, Any], records: list[dict[str, Any]]) -> None:
             if not mine:
                 continue
             members = [
-                f"{end}: {_interval([float(np.mean(r['members'][end])) for r in mine])}" for end in mine[0]["members"]
+                f"{end}: {interval([float(np.mean(r['members'][end])) for r in mine], STYLE)}"
+                for end in mine[0]["members"]
             ]
-            utility = _interval([float(np.mean(r["returns"])) for r in mine])
+            utility = interval([float(np.mean(r["returns"])) for r in mine], STYLE)
             minutes = np.mean([r["seconds"] for r in mine]) / 60
             print(f"| {task} | {method} | {len(mine)} | {utility} | {'; '.join(members) or '—'} | {minutes:.1f} |")
-
-
-def _interval(values: list[float]) -> str:
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return f"{mean:,.4g}"
-    low, high = bootstrap_interval([values], lambda x: float(np.mean(x)))
-    return f"{mean:,.4g} [{low:,.4g}, {high:,.4g}]"
 
 
 def main() -> None:

@@ -17,8 +17,10 @@ import yaml
 
 import balrl
 from balrl.agents.return_conditioned import ReturnConditioned
-from balrl.evaluation import bootstrap_interval
+from balrl.studies.report import interval
 
+STYLE = ",.4g"
+"""Of numbers in tables."""
 HERE = Path(__file__).parent
 EVALUATION_SEED = 10_000
 Record = dict[str, Any]
@@ -67,20 +69,12 @@ def report(protocol: Mapping[str, Any], records: list[Record]) -> None:
             mine = [r for r in records if (r["dataset"], r["method"]) == (dataset, method)]
             if not mine:
                 continue
-            cells = [_interval([p["return"] for r in mine for p in r["played"] if p["share"] == s]) for s in shares]
-            score = _interval([p["score"] for r in mine for p in r["played"] if p["share"] == 1.0])
+            cells = [
+                interval([p["return"] for r in mine for p in r["played"] if p["share"] == s], STYLE) for s in shares
+            ]
+            score = interval([p["score"] for r in mine for p in r["played"] if p["share"] == 1.0], STYLE)
             minutes = np.mean([r["seconds"] for r in mine]) / 60
             print(f"| {dataset} | {method} | {len(mine)} | {score} | {' | '.join(cells)} | {minutes:.1f} |")
-
-
-def _interval(values: list[float]) -> str:
-    if not values:
-        return "–"
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return f"{mean:,.4g}"
-    low, high = bootstrap_interval([values], lambda x: float(np.mean(x)))
-    return f"{mean:,.4g} [{low:,.4g}, {high:,.4g}]"
 
 
 def main() -> None:

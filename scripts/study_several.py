@@ -18,10 +18,13 @@ import numpy as np
 import yaml
 
 import balrl
-from balrl.evaluation import Evaluation, bootstrap_interval, together
+from balrl.evaluation import Evaluation, together
 from balrl.front import Front, simplex_grid
 from balrl.report.front_plot import draw_fronts
+from balrl.studies.report import interval
 
+STYLE = ",.4g"
+"""Of numbers in tables."""
 HERE = Path(__file__).parent
 EVALUATION_SEED = 10_000
 NAMES = {"mo-sac": "mo-sac", "capql": "CAPQL (morl-baselines)", "grid": "grid of scalar SAC runs"}
@@ -121,7 +124,7 @@ def report(protocol: dict[str, Any], records: list[dict[str, Any]], out: Path) -
             drawn[NAMES[method]] = fronts[0]
             best = [float((grid @ f.points.T).max(1).mean()) for f in fronts]
             expected = best if method == "grid" else [f.expected_utility for f in fronts]
-            cells = [_interval(x) for x in ([f.hypervolume(about["reference"]) for f in fronts], expected, best)]
+            cells = [interval(x, STYLE) for x in ([f.hypervolume(about["reference"]) for f in fronts], expected, best)]
             minutes = np.mean([r["seconds"] for r in mine]) / 60
             print(f"| {about['env']} | {NAMES[method]} | {len(mine)} | {' | '.join(cells)} | {minutes:.1f} |")
         if drawn:
@@ -140,16 +143,10 @@ def report_cone(protocol: dict[str, Any], records: list[dict[str, Any]]) -> None
             w = fronts[0].preferences
             cosine = w.sum(1) / np.linalg.norm(w, axis=1) / np.sqrt(w.shape[1])
             inside = cosine >= np.cos(np.deg2rad(22.5))
-            cells = [_interval([float(f.utilities[part].mean()) for f in fronts]) for part in (inside, ~inside)]
+            cells = [interval([float(f.utilities[part].mean()) for f in fronts], STYLE) for part in (inside, ~inside)]
             print(f"| {about['env']} | {NAMES[method]} | {' | '.join(cells)} |")
-
-
-def _interval(values: list[float]) -> str:
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return f"{mean:,.4g}"
-    low, high = bootstrap_interval([values], lambda x: float(np.mean(x)))
-    return f"{mean:,.4g} [{low:,.4g}, {high:,.4g}]"
+            corner = [float(f.points[w[:, 0] == 1][0, 0]) for f in fronts]
+            print(f"  under (1, 0, …) the first reward returns {', '.join(f'{x:,.0f}' for x in corner)}")
 
 
 def main() -> None:

@@ -32,6 +32,9 @@ def add_reward_verbs(verbs: Any) -> None:
     collect.add_argument("--steps", type=positive, default=50, help="of a segment; default: 50")
     collect.add_argument("--strategy", default="uniform", help="uniform, disagreement or entropy; default: uniform")
     collect.add_argument("--ensemble", type=Path, help="that disagrees or is uncertain")
+    collect.add_argument(
+        "--reward", type=positive, metavar="N", help="of several rewards, the one that the teacher compares"
+    )
     collect.add_argument("--unlabelled", action="store_true", help="for people to label; true rewards are not needed")
     add_fields(collect, TeacherConfig)
     collect.add_argument("--seed", type=non_negative, default=0, help="default: 0")
@@ -100,6 +103,13 @@ def _collect(options: argparse.Namespace, _: list[str]) -> None:
     check_target(options.out, (".safetensors",))
     teacher = validate(Teacher, given_fields(options, TeacherConfig), "the teacher")
     dataset, spaces = _load(options)
+    is_unsaid = dataset.reward_dim > 1 and options.reward is None and not options.unlabelled
+    if is_unsaid or (options.reward or 1) > dataset.reward_dim:
+        raise UserError(
+            f"'{options.data}' has {dataset.reward_dim} rewards a step, --reward is {options.reward}: name the one "
+            f"that preferences are about, 1 to {dataset.reward_dim}"
+        )
+    dataset = dataset.of_reward((options.reward or 1) - 1)
     if options.unlabelled and teacher != Teacher():
         raise UserError(
             "--unlabelled pairs have no teacher: leave out --flip, --rationality, --discount, --skip, --equal"

@@ -72,6 +72,12 @@ def add_run_verbs(verbs: Any) -> None:
         help=".zip: stable-baselines3's SAC, from SAC, CQL, Cal-QL or WSRL; .pt: TorchScript; .onnx: ONNX",
     )
     export.add_argument("--balance", type=number, help="this member of the policy's family")
+    export.add_argument(
+        "--preference",
+        type=weights,
+        metavar="A,B,…",
+        help="over several rewards; default: the agent's own, equal weights",
+    )
     export.set_defaults(run=_export)
 
 
@@ -103,7 +109,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     )
     make_console().print(evaluation_table(result))
     if options.video is not None:
-        task = {"env": options.env, "seed": options.seed, "device": options.device, "balance": options.balance}
+        task = {name: getattr(options, name) for name in ("env", "seed", "device", "balance", "preference")}
         steps = record_video(options.path, options.video, **task)
         print(f"wrote {options.video}: {steps} steps")
 
@@ -163,6 +169,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
 
     target = check_target(options.out, (".zip", ".pt", ".onnx"))
     agent = load_agent(options.path, "cpu")
+    if options.preference is not None:
+        agent.prefer(options.preference)
     if target.suffix == ".zip":
         for line in write_sac_zip(agent, target, options.balance):
             print(line)

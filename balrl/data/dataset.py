@@ -46,6 +46,7 @@ class Dataset:
         rewards_from: what gave the rewards, where it is not the task itself.
         notes: what reading changed or had to assume, one sentence each.
         flaws: what reading found that nothing can be learned from, one sentence each.
+        is_weighted: whether rewards are the weighted sum of several.
 
     Raises:
         UserError: when the arrays are empty or their shapes disagree.
@@ -62,6 +63,7 @@ class Dataset:
     rewards_from: str | None = None
     notes: tuple[str, ...] = field(default=())
     flaws: tuple[str, ...] = field(default=())
+    is_weighted: bool = False
 
     def __post_init__(self) -> None:
         rows = len(self.rewards)
@@ -242,7 +244,8 @@ class Dataset:
             )
         sums = self.rewards @ np.asarray(weights, np.float32)
         listed = ", ".join(f"{w:g}" for w in weights)
-        return replace(self, rewards=sums, rewards_from=f"{listed} times its {self.reward_dim} rewards")
+        source = f"{listed} times its {self.reward_dim} rewards"
+        return replace(self, rewards=sums, rewards_from=source, is_weighted=True)
 
     def of_reward(self, index: int) -> Dataset:
         """Return the data with the `index`-th of its rewards alone."""

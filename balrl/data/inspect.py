@@ -80,8 +80,8 @@ def problems(dataset: Dataset, context: TaskContext | None = None) -> list[str]:
     found = [*dataset.flaws, *_wrong_shapes(dataset, context), *not_finite(dataset)]
     found += _missing_ends(dataset) + _suspicious_terminals(dataset, context.max_episode_steps)
     found += _actions_out_of_bounds(dataset, context) + _degenerate(dataset)
-    for axis in np.eye(dataset.reward_dim).tolist():
-        found += shifted_rewards(dataset if dataset.reward_dim == 1 else dataset.weighted(axis))
+    for index in range(dataset.reward_dim):
+        found += shifted_rewards(dataset.of_reward(index))
     return list(dict.fromkeys(found))
 
 

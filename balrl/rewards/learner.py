@@ -130,10 +130,7 @@ class RewardLearner:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            group, _, name = key.partition(".")
-            groups.setdefault(group, {})[name] = value
+        groups = grouped(state)
         self.reward.ensemble.load_state_dict(groups["ensemble"])
         self.reward.shift = float(state["shift"])
         self.rounds = int(state["rounds"])
@@ -143,6 +140,15 @@ class RewardLearner:
             self.preferences = Preferences(observations, actions, labels, self.env_id)
         if self.recent is not None and "recording" in groups:
             self.recent.load_state_dict(groups["recording"])
+
+
+def grouped(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return tensors ``group.name`` by group and name."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        group, _, name = key.partition(".")
+        groups.setdefault(group, {})[name] = value
+    return groups
 
 
 def make_learner(

@@ -15,7 +15,7 @@ from balrl.data.prepare import RewardTransform
 from balrl.next_actions import NextActions
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
-from balrl.rewards.learner import RewardLearner, make_learner
+from balrl.rewards.learner import RewardLearner, grouped, make_learner
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.reward import LearnedReward
 from balrl.spaces import SpaceAdapter
@@ -103,10 +103,7 @@ class RewardLearners:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            group, _, name = key.partition(".")
-            groups.setdefault(group, {})[name] = value
+        groups = grouped(state)
         for index, part in enumerate(self.parts):
             part.load_state_dict(groups[str(index)])
         if self.recent is not None and "recording" in groups:

@@ -103,6 +103,11 @@ def advise(dataset: str | Dataset, env: str | None = None) -> Advice:
             known = inspection_context(task)
         except UserError:  # what is not installed here can still be advised on
             known = context
+    if data.reward_dim > 1:
+        raise UserError(
+            f"dataset '{data.name}' has {data.reward_dim} rewards a step, advice is for one: begin with mo-iql "
+            "(docs/several_rewards.md), or hand over one of them, dataset.weighted([…])"
+        )
     found = profile(data)
     domain = next((domain for part, domain in DOMAINS if part in (task or "").lower()), "locomotion")
     preset, settings, reasons = _base(found, domain)

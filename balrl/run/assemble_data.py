@@ -28,7 +28,6 @@ from balrl.returns import MonteCarlo
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.several import AnyLearner, make_learners
 from balrl.run.given import GIVEN
-from balrl.run.objectives import objectives_of
 from balrl.run.presets import TrainConfig
 from balrl.run.registry import load_dataset
 from balrl.run.warm_start import Source
@@ -85,7 +84,7 @@ def make_reward(
     stored: Mapping[str, Tensor] | None,
 ) -> AnyLearner | None:
     """Return the reward that is learned in place of the task's, if one is; of several, each."""
-    c, objectives = config.reward, objectives_of(config.agent)
+    c, objectives = config.reward, config.agent.reward_dim
     if not c.is_learned:
         return None
     for name, files in (("ensemble", c.ensemble), ("preferences", c.preferences)):

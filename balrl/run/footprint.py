@@ -22,7 +22,7 @@ def planned_bytes(config: AgentConfig, observation_dim: int, action_dim: int) ->
     critic_hidden = tuple(getattr(config, "critic_hidden", None) or hidden)
     action_dim = config.chunk_size * action_dim
     policy = _weights((observation_dim, *hidden, 2 * action_dim))
-    outputs = getattr(config, "atoms", 1) * getattr(config, "objectives", 1)
+    outputs = getattr(config, "atoms", 1) * config.reward_dim
     critic = _weights((observation_dim + action_dim, *critic_hidden, outputs))
     return 4 * COPIES * (policy + getattr(config, "critics", 1) * critic)
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from balrl.checkpoint import AGENT, load_state, read_checkpoint
 from balrl.errors import UserError
 from balrl.evaluation import Evaluation, together
-from balrl.run.trained import evaluate
+from balrl.run.trained import evaluate, stored_config
 
 
 def fronts(
@@ -40,10 +39,10 @@ def fronts(
     found: dict[str, Evaluation] = {}
     sums: list[Evaluation] = []
     for run in runs:
-        state = read_checkpoint(Path(run), lambda checkpoint: load_state(checkpoint, AGENT))
-        weights = (state["config"].get("data") or {}).get("reward_weights") or ()
+        config = stored_config(run)
+        weights = (config.get("data") or {}).get("reward_weights") or ()
         settings: dict[str, Any] = {"episodes": episodes, "seed": seed, "num_envs": num_envs, "device": device}
-        if int(state["config"]["agent"].get("objectives", 1)) > 1:
+        if int(config["agent"].get("objectives", 1)) > 1:
             found[_named(Path(run), found)] = evaluate(run, env, preferences=preferences, **settings)
         elif weights:
             total = sum(weights)

@@ -21,21 +21,16 @@ from balrl.spaces import reward_dim
 from balrl.vector_critics import draw_preferences, with_preference
 
 
-def objectives_of(config: AgentConfig) -> int:
-    """Return how many rewards an agent with this configuration learns from."""
-    return int(getattr(config, "objectives", 1))
-
-
 def check_rewards(config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], recorded: Dataset | None) -> None:
     """Raise a `UserError` where task, data and agent differ in how many rewards a step has, with what would mend it.
 
-    Also for weights that weigh nothing: task and data (`env` and `recorded`, as they are weighted) had one reward each.
+    Also for weights that weigh nothing: task and data, as they were before, have one reward each.
     """
     agent, env_id = config.agent, config.env
-    is_weighted = isinstance(env, WeightedRewards) or (recorded is not None and recorded.rewards_from is not None)
+    is_weighted = isinstance(env, WeightedRewards) or (recorded is not None and recorded.is_weighted)
     if config.data.reward_weights and not is_weighted:
         raise UserError("data.reward_weights weigh several rewards, task and data have one: leave them out")
-    wanted = objectives_of(agent)
+    wanted = agent.reward_dim
     found = [(f"environment {env_id}", reward_dim(env))]
     if recorded is not None:
         found.append((f"dataset '{recorded.name}'", recorded.reward_dim))
@@ -55,7 +50,7 @@ def check_rewards(config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any],
 
 def check_composes(config: TrainConfig) -> None:
     """Raise a `UserError` for what takes one reward, in a run with several."""
-    objectives = objectives_of(config.agent)
+    objectives = config.agent.reward_dim
     if objectives == 1:
         return
     for setting, found, expected in (
@@ -75,7 +70,7 @@ def check_composes(config: TrainConfig) -> None:
 
 def evaluated_preferences(agent: AgentConfig, count: int) -> list[tuple[float, ...]] | list[None]:
     """Return which preferences an evaluation plays, at least `count`; nothing to choose where there is one reward."""
-    objectives = objectives_of(agent)
+    objectives = agent.reward_dim
     if objectives == 1:
         return [None]
     return [tuple(row) for row in simplex_grid(objectives, count).tolist()]

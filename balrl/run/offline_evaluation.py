@@ -49,6 +49,11 @@ def estimate_offline(
             f"offline estimates score single transitions, agent {agent.config.name} remembers the episode: evaluate it "
             "in its task"
         )
+    if agent.reward_dim > 1:
+        raise UserError(
+            f"offline estimates are of one reward, agent {agent.config.name} learned from {agent.reward_dim}: evaluate "
+            "it in its task, --preference chooses one"
+        )
     steps = SpaceAdapter(agent.spaces.observation_space, agent.spaces.action_space)
     check_spaces(data, steps, "of the agent", named=False)
     replay = to_replay(scale_actions(data, steps), rewards, device=agent.device, make=replay_kind(agent))

@@ -89,6 +89,11 @@ def write_sac_zip(agent: Agent, path: str | Path, balance: float | None = None) 
     if not isinstance(c, SoftActorCriticConfig) or c.policy != "tanh-gaussian":
         raise UserError(f"agent {c.name} has no tanh-squashed Gaussian policy; only SAC, CQL, Cal-QL and WSRL export")
     check_one_policy(agent.champion)
+    if agent.reward_dim > 1:
+        raise UserError(
+            f"the policy is conditioned on a preference over {agent.reward_dim} rewards, stable-baselines3 has no such "
+            "policy; write .onnx or .pt"
+        )
     if c.chunk_size > 1:
         raise UserError(
             f"the policy chooses {c.chunk_size} steps' actions at once, stable-baselines3's one; write .onnx or .pt"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def evaluate(
         EnvironmentFault: when the task returns what no task returns.
     """
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
-    stored = {} if isinstance(agent, Agent) else _stored(agent)
+    stored = {} if isinstance(agent, Agent) else stored_config(agent)
     weights = () if preference is not None else (stored.get("data") or {}).get("reward_weights") or ()
     worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs, reward_weights=weights)
     limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
@@ -113,7 +113,7 @@ def evaluate(
             worlds.close()
 
 
-def _stored(agent: str | Path) -> dict[str, Any]:
+def stored_config(agent: str | Path) -> dict[str, Any]:
     """Return the configuration that a run or checkpoint was written with."""
     found: dict[str, Any] = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
     return found
@@ -132,6 +132,7 @@ def record_video(
     env_kwargs: dict[str, Any] | None = None,
     device: str = "auto",
     balance: float | None = None,
+    preference: Sequence[float] | None = None,
 ) -> int:
     """Film one episode of an agent's deterministic policy, write it and return how many steps it took.
 
@@ -139,12 +140,15 @@ def record_video(
         agent: an agent, or the run or checkpoint directory of one.
         path: of the file, ``.mp4`` (extra `film`) or ``.gif``, ten times as large.
         env, env_kwargs, seed, balance: as `evaluate`'s; a callable must make worlds that can be drawn.
+        preference: over several rewards; by default the agent's own.
 
     Raises:
         UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
     """
     target = check_film(Path(path))
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
+    if preference is not None:
+        chosen.prefer(preference)
     world = make_drawn_env(task, chosen.device, env_kwargs)
     try:
         film = film_episode(_policy(chosen, world, str(task), balance), world, seed, chosen.device)
@@ -185,6 +189,11 @@ def family(
     """
     chosen, task, env_kwargs = _agent_and_task(agent, env, None, device)
     balance_of(chosen)
+    if chosen.reward_dim > 1:
+        raise UserError(
+            f"a family's curve is of one reward, the agent learned from {chosen.reward_dim}: evaluate its members one "
+            "by one, with --balance and --preference"
+        )
     data, rewards = _data_of(Path(agent), dataset, required=False)
     worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs)
     try:
@@ -256,7 +265,7 @@ def _agent_and_task(
 ) -> tuple[Agent, str | GivenTask, dict[str, Any] | None]:
     """Return the agent, and the task that it was trained on unless another is named or handed over."""
     if isinstance(agent, str | Path):
-        stored = _stored(agent)
+        stored = stored_config(agent)
         if env is None and stored.get("env"):
             check_imported(stored.get("imports", ()), f"'{agent}'")
             env, env_kwargs = str(stored["env"]), stored.get("env_kwargs") if env_kwargs is None else env_kwargs

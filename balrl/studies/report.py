@@ -78,12 +78,12 @@ def fitted(result: Result) -> tuple[float, float]:
     return fit(distance, gold - gold[0])[:2]
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return the mean and its 95 % bootstrap interval over seeds."""
+def interval(values: Sequence[float], style: str = ".2f") -> str:
+    """Return the mean and its 95 % bootstrap interval over seeds, numbers in a format of Python's."""
     if len(values) < 2:
-        return f"{values[0]:.2f}" if len(values) else "—"
+        return f"{values[0]:{style}}" if len(values) else "—"
     low, high = bootstrap_interval([values], np.mean)
-    return f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{np.mean(values):{style}} [{low:{style}}, {high:{style}}]"
 
 
 def draw_curves(results: Sequence[Result], path: Path) -> None:

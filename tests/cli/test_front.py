@@ -30,6 +30,11 @@ def test_the_front_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "expected (2,), one weight per reward" in capsys.readouterr().err
     assert main(["front", str(run), "--episodes", "1", "--reference=1,2,3"]) == 2
     assert "reference has 3 numbers, expected 2" in capsys.readouterr().err
+    film = str(tmp_path / "v.gif")
+    assert main(["evaluate", str(run), "--episodes", "1", "--preference", "1,0", "--video", film]) == 0
+    assert main(["export", str(run), str(tmp_path / "p.pt"), "--preference", "1,0"]) == 0
+    assert main(["export", str(run), str(tmp_path / "p.pt"), "--preference", "1"]) == 2
+    assert "expected (2,), one weight per reward" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main(["front", str(run), "--reference=a,b"])
     assert ended.value.code == 2

@@ -128,3 +128,12 @@ def test_the_seed_and_the_trunk_reach_the_fit(tmp_path: Path, monkeypatch: pytes
     ]
     assert main(["reward", "train", str(tmp_path / "p.safetensors"), *more]) == 2
     assert (seen["shared_trunk"], seen["seed"], seen["fit"], seen["members"]) == (True, 5, 5, 2)
+
+
+def test_preferences_are_about_one_of_several_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collect = ["reward", "collect", "point-maze-energy", "--pairs", "5", "--steps", "5", "--out"]
+    assert main([*collect, str(tmp_path / "no.safetensors")]) == 2
+    assert "has 2 rewards a step, --reward is None: name the one that preferences are about" in capsys.readouterr().err
+    assert main([*collect, str(tmp_path / "no.safetensors"), "--reward", "3"]) == 2
+    assert main([*collect, str(tmp_path / "a.safetensors"), "--reward", "2"]) == 0
+    assert main([*collect, str(tmp_path / "b.safetensors"), "--unlabelled"]) == 0

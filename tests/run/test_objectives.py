@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,52 @@ def test_control_may_change_its_mind_at_every_step(whole: Path) -> None:
     assert result.preferences is None
     assert result.front is None
     assert result.return_vectors is not None
+
+
+def test_what_is_of_one_reward_says_so(whole: Path, tmp_path: Path) -> None:
+    from balrl.run.plain_policy import write_plain_policy
+    from balrl.run.sb3 import write_sac_zip
+
+    agent = balrl.load_agent(whole)
+    with pytest.raises(UserError, match="conditioned on a preference over 2 rewards"):
+        write_sac_zip(agent, tmp_path / "a.zip")
+    with pytest.raises(UserError, match=r"offline estimates are of one reward, agent mo-sac learned from 2"):
+        balrl.evaluate_offline(whole, "point-maze-energy")
+    with pytest.raises(UserError, match="has 2 rewards a step, advice is for one"):
+        balrl.advise("point-maze-energy")
+    family = config(
+        "mo-iql/point-maze-energy",
+        **OFFLINE,
+        **{"agent.balance.kind": "state-adaptive", "agent.balance.minimum": "1", "agent.balance.maximum": "5"},
+    )
+    assert balrl.train(family, tmp_path / "family").finished
+    with pytest.raises(UserError, match="a family's curve is of one reward"):
+        balrl.family(tmp_path / "family")
+    asked = balrl.evaluate(tmp_path / "family", episodes=2, balance=2.0, preference=[1, 0])
+    assert asked.preferences == ((1.0, 0.0),) * 2
+    observation = torch.zeros(1, 4)
+    agent.prefer([1.0, 0.0])
+    exported = torch.jit.load(write_plain_policy(agent, tmp_path / "a.pt"))
+    expected, _ = agent.predict(observation.numpy(), deterministic=True, preference=[1.0, 0.0])
+    np.testing.assert_allclose(exported(observation).numpy(), expected, atol=1e-6)
+
+
+def test_a_learned_reward_is_no_weighted_sum(tmp_path: Path) -> None:
+    """Data that says where its one reward comes from does not make weights right."""
+    data = balrl.load_dataset("point-maze-mixed")
+    labelled = replace(data, rewards_from="somebody's ensemble")
+    made = balrl.load_config("iql/point-maze", settings={**ONLINE, **OFFLINE, "data.reward_weights": "[1, 1]"})
+    with pytest.raises(UserError, match="task and data have one"):
+        balrl.train(made, tmp_path / "run", dataset=labelled)
+
+
+def test_members_of_a_population_are_what_they_are_alone(whole: Path, tmp_path: Path) -> None:
+    members = balrl.member_configs(config(), seeds=[0, 1])
+    found = balrl.train_population(members, tmp_path / "population")
+    assert all(result.finished for result in found.values())
+    expected, got = final_state(whole), final_state(tmp_path / "population" / next(iter(members)))
+    for key in (key for key in expected if not key.startswith("random/")):
+        torch.testing.assert_close(got[key], expected[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
 def test_which_preferences_are_evaluated() -> None:
