@@ -271,8 +271,8 @@ def _evaluation(
                 agent.device,
                 reference,
                 limit,
-                lambda: stop.requested,
-                preference,
+                should_stop=lambda: stop.requested,
+                preference=preference,
             )
             for preference in preferences
         ]

@@ -264,10 +264,9 @@ def test_a_stop_in_an_evaluation_is_made_up_for(
     for cut in (1, 2, 3, 4):
         path, asked = tmp_path / f"run{cut}", [0]
 
-        def stops(*arguments: Any, cut: int = cut, asked: list[int] = asked) -> Evaluation:
+        def stops(*others: Any, cut: int = cut, asked: list[int] = asked, **named: Any) -> Evaluation:
             asked[0] += 1
-            *others, should_stop = arguments
-            return evaluate_policy(*others, (lambda: True) if asked[0] == cut else should_stop)
+            return evaluate_policy(*others, **{**named, **({"should_stop": lambda: True} if asked[0] == cut else {})})
 
         with monkeypatch.context() as patch:
             patch.setattr("balrl.run.assemble.evaluate_policy", stops)
