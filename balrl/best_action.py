@@ -26,7 +26,9 @@ def check_best_of(agent: Agent, n: int) -> None:
     if n > 1:
         check_one_policy(agent.champion)
     if n > 1 and agent.remembers:
-        raise UserError(f"best_of={n} scores single observations, {type(agent).__name__} remembers: leave it at 1")
+        raise UserError(
+            f"best_of={n} scores single observations, agent {agent.config.name} remembers the episode: leave it at 1"
+        )
     if n > 1 and agent.critic is None:
         raise UserError(f"best_of={n} needs critics that score the samples, {type(agent).__name__} has none")
     if n > 1 and isinstance(agent.policy, DeterministicPolicy):

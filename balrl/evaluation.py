@@ -142,7 +142,9 @@ def evaluate_policy(
     n, several = env.num_envs, collector.reward_dim > 1
     if several and preference is None:
         raise UserError(f"the task pays {collector.reward_dim} rewards a step: which preference over them?")
-    played = _Preferred(act, preference, collector) if preference is not None and several else None
+    if preference is not None and not several:
+        raise UserError("the task pays one reward a step: a preference is over several, leave it out")
+    played = None if preference is None else _Preferred(act, preference, collector)
     quota = torch.tensor([(episodes + i) // n for i in range(n)][::-1], device=collector.device)
     counts = torch.zeros_like(quota)
     width = 3 + (collector.reward_dim if several else 0)
@@ -186,7 +188,7 @@ def evaluate_policy(
         tuple(bool(row[1]) for row in rows) if collector.reports_success else None,
         reference,
         tuple(tuple(row[3:]) for row in rows) if several else None,
-        None if fixed is None or not several else (fixed,) * len(rows),
+        None if fixed is None else (fixed,) * len(rows),
     )
 
 

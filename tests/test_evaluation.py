@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, strategies as st
 
 from balrl.envs import PointMazeVectorEnv
+from balrl.errors import UserError
 from balrl.evaluation import Evaluation, Reference, bootstrap_interval, evaluate_policy, iqm, probability_of_improvement
 from tests.test_rollout import MODES, vector
 
@@ -30,6 +31,13 @@ def test_same_seed_same_returns() -> None:
     runs = [evaluate_policy(lambda o: o[:, :2], env, 12, seed).returns for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
+
+
+def test_a_preference_for_one_reward_and_none_for_several_are_refused() -> None:
+    with pytest.raises(UserError, match="pays one reward a step: a preference is over several, leave it out"):
+        evaluate_policy(lambda o: o[:, :2], PointMazeVectorEnv(1), 1, 0, preference=(1.0, 0.0))
+    with pytest.raises(UserError, match="pays 2 rewards a step: which preference over them"):
+        evaluate_policy(lambda o: o[:, :2], PointMazeVectorEnv(1, energy=True), 1, 0)
 
 
 def test_scores() -> None:
