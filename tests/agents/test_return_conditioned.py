@@ -67,7 +67,7 @@ def test_a_preference_is_said_once_for_all() -> None:
 
 def test_what_predict_cannot_do_is_refused() -> None:
     agent, observation = make(), np.ones((2, 2), np.float32)
-    with pytest.raises(UserError, match="best_of=4 scores single observations, RvS remembers"):
+    with pytest.raises(UserError, match="best_of=4 scores single observations, agent rvs remembers the episode"):
         agent.predict(observation, best_of=4)
     with pytest.raises(ValueError, match="not a family"):
         agent.predict(observation, balance=2.0)
