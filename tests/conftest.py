@@ -23,8 +23,9 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(autouse=True)
 def _quiet_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One torch thread, a fixed seed, and no W&B account."""
+    """One torch thread, a fixed seed, no W&B account, and no module that another test imported for its task."""
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("balrl.run.imports._IMPORTED", {})
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
