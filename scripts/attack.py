@@ -20,7 +20,7 @@ from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", WANDB_SILENT="true", WANDB_MODE="disabled", CUDA_VISIBLE_DEVICES="")
 
-from study_jobs import write_between_marks
+from study_jobs import read_lines, write_between_marks
 
 from balrl.plain_yaml import read_config_file
 
@@ -42,7 +42,7 @@ def main() -> None:
     lines: list[str] = []
     for part in PARTS:
         file = options.out / f"{part}.jsonl"
-        results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        results = read_lines(file)
         lines += ["", *_table(part, results)] if results else []
     if PAGE.exists():
         write_between_marks(PAGE, lines[1:])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 import yaml
 from check_slurm import start_slurm
-from study_jobs import write_between_marks
+from study_jobs import add_line, read_lines, write_between_marks
 
 import balrl
 from balrl.agents import SAC, SACConfig
@@ -236,23 +235,18 @@ def measure_folder(protocol: dict[str, Any], folder: Path) -> None:
             keep({"part": "folder", "runs": count, "finished": finished}, lambda f=finished, look=looked: look(f))
 
 
-def cells() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in CELLS.read_text().splitlines()] if CELLS.exists() else []
-
-
 def keep(cell: dict[str, Any], measure: Callable[[], dict[str, float]]) -> None:
     """Measure a cell if that is not done, and keep it."""
-    if any(all(found.get(key) == value for key, value in cell.items()) for found in cells()):
+    if any(all(found.get(key) == value for key, value in cell.items()) for found in read_lines(CELLS)):
         return
     record = {**cell, **measure()}
-    with CELLS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    add_line(CELLS, record)
     print(record, flush=True)
 
 
 def report() -> None:
     """Write the tables."""
-    found = cells()
+    found = read_lines(CELLS)
     page = CELLS.parent.parent / "scale.md"
     alone_seconds = next((c["seconds"] for c in found if c.get("executor") == "alone"), None)
     lines = ["| executor | workers | runs | seconds | seconds a run and worker | efficiency |", "| --- " * 6 + "|"]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 from study_balances_report import report
-from study_jobs import parse_options
+from study_jobs import parse_options, read_lines
 
 import balrl
 
@@ -149,17 +149,12 @@ def kept(summary: Mapping[str, Any], path: Path, before: float) -> dict[str, Any
     }
 
 
-def read_kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def main() -> None:
     protocol = yaml.safe_load((HERE / "study_balances.yaml").read_text())
     options = parse_options(
         __doc__, "runs/balances", list(protocol["groups"]), "directory with the mixed files", list(protocol["methods"])
     )
-    done = {tuple(record[key] for key in KEY) for record in read_kept()}
+    done = {tuple(record[key] for key in KEY) for record in read_lines(RESULTS)}
     cells = [] if options.report_only else plan(protocol, options.parts, options.full)
     RESULTS.parent.mkdir(exist_ok=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
@@ -171,7 +166,7 @@ def main() -> None:
             with RESULTS.open("a") as file:
                 file.writelines(json.dumps(record) + "\n" for record in future.result())
             print(*waiting[future], flush=True)
-    report(protocol, read_kept(), RESULTS.parent)
+    report(protocol, read_lines(RESULTS), RESULTS.parent)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and not run again; --report-only makes the table and the picture.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from study_jobs import cell, parse_options, write_between_marks
+from study_jobs import add_line, cell, parse_options, read_lines, write_between_marks
 
 import balrl
 from balrl.best_action import best_action
@@ -90,11 +89,6 @@ def gold_of(agent: Any, env_kwargs: Mapping[str, Any], protocol: Mapping[str, An
     return round(found.score, 2)
 
 
-def read_kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def report(protocol: Mapping[str, Any], records: list[dict[str, Any]]) -> None:
     """Write the table and the picture."""
     counts = protocol["counts"]
@@ -141,7 +135,7 @@ def draw(protocol: Mapping[str, Any], groups: Mapping[tuple[str, str], list[dict
 def main() -> None:
     protocol = yaml.safe_load((HERE / "study_best_of_n.yaml").read_text())
     options = parse_options(__doc__, "runs/best_of_n", list(protocol["data"]), "not needed")
-    done = {tuple(record[key] for key in KEY) for record in read_kept()}
+    done = {tuple(record[key] for key in KEY) for record in read_lines(RESULTS)}
     seeds = protocol["full_seeds"] if options.full else protocol["seeds"]
     jobs = [(agent, data, seed) for seed in seeds for data in options.parts for agent in protocol["agents"]]
     RESULTS.parent.mkdir(exist_ok=True)
@@ -149,10 +143,9 @@ def main() -> None:
         missing = [] if options.report_only else [job for job in jobs if job not in done]
         waiting = {workers.submit(run, job, protocol, options.out): job for job in missing}
         for future in as_completed(waiting):
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(future.result()) + "\n")
+            add_line(RESULTS, future.result())
             print(*waiting[future], flush=True)
-    report(protocol, read_kept())
+    report(protocol, read_lines(RESULTS))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import yaml
+from study_jobs import add_line, read_lines
 from study_several import HERE, STYLE, evaluate, front_of, train
 from torch import Tensor
 
@@ -98,7 +99,7 @@ def main() -> None:
     several = yaml.safe_load((HERE / "study_several.yaml").read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "results.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    records = read_lines(lines)
     known = {(r["method"], r["seed"]) for r in records}
     for seed in protocol["seeds"]:
         for arm in protocol["arms"]:
@@ -106,8 +107,7 @@ def main() -> None:
                 continue
             found = run(protocol, several, arm, seed, options.out)
             records.append({"task": protocol["task"], "method": arm, "seed": seed, **found})
-            with lines.open("a") as file:
-                file.write(json.dumps(records[-1]) + "\n")
+            add_line(lines, records[-1])
             print(f"{arm} {seed}: {found['seconds'] / 60:.1f} minutes", flush=True)
     earlier = [json.loads(line) for line in KNOWN.read_text().splitlines()]
     report(protocol, [r for r in earlier if r["task"] == protocol["task"] and r["method"] != "grid"] + records)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
+from study_jobs import Run, add_line, cell, parse_options, read_lines, run_sweep, summary_of, write_between_marks
 
 from balrl.cli.main import main as balrl_command
 
@@ -55,18 +55,12 @@ def keep(method: str, seed: int, path: Path) -> None:
         "chosen": chosen["arms"][chosen["winner"]]["label"] if chosen else None,
         "arms": [[a["label"], a["episodes"], a["mean"]] for a in chosen["arms"]] if chosen else None,
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    add_line(RESULTS, record)
 
 
 def report() -> None:
     """Write the table of everything that is kept."""
-    records = kept()
+    records = read_lines(RESULTS)
     lines = [
         "| method | seeds | success after 20,000 updates | as fine-tuning begins | after 20,000 steps | lowest online "
         "| core-minutes a run |",
@@ -95,7 +89,7 @@ def report() -> None:
 def main() -> None:
     options = parse_options(__doc__, "runs/door", ["runs"], f"directory with {FILE}")
     protocol = yaml.safe_load((HERE / "study_door.yaml").read_text())
-    done = {(r["method"], r["seed"]) for r in kept()}
+    done = {(r["method"], r["seed"]) for r in read_lines(RESULTS)}
     seeds = protocol["full_seeds" if options.full else "seeds"]
     left = [(m, s) for s in seeds for m in protocol["methods"] if (m, s) not in done]
     if left and not options.report_only:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
+from study_jobs import Run, add_line, cell, parse_options, read_lines, run_sweep, summary_of, write_between_marks
 
 import balrl
 from balrl.evaluation import evaluate_policy
@@ -74,8 +74,7 @@ def keep(job: Job, path: Path, protocol: Mapping[str, Any]) -> None:
     if methods_of(job.part, protocol)[job.method]["base"] in FLOWS:
         record["sampled"] = sampled(path, protocol["sampled_episodes"])
     shutil.rmtree(path / "checkpoints")
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    add_line(RESULTS, record)
 
 
 def sampled(path: Path, episodes: int) -> float:
@@ -87,11 +86,6 @@ def sampled(path: Path, episodes: int) -> float:
     found = evaluate_policy(agent.act, env, episodes, 10_000, reference=reference_of(config["env"], env))
     env.close()
     return round(found.score, 2)
-
-
-def read_kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
@@ -124,7 +118,7 @@ def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
 def main() -> None:
     protocol = yaml.safe_load((HERE / "study_flows.yaml").read_text())
     options = parse_options(__doc__, "runs/flows", PARTS, "folder with the locomotion files", list(protocol["methods"]))
-    done = {tuple(r[key] for key in Job._fields) for r in read_kept()}
+    done = {tuple(r[key] for key in Job._fields) for r in read_lines(RESULTS)}
     jobs = [
         Job(part, method, data, seed)
         for part in options.parts
@@ -139,7 +133,7 @@ def main() -> None:
     labels = {" ".join(map(str, job)): job for job in missing}
     runs = {label: run_of(job, protocol, options.data) for label, job in labels.items()}
     run_sweep(options.out, runs, options.jobs, lambda label, path: keep(labels[label], path, protocol))
-    report(protocol, read_kept())
+    report(protocol, read_lines(RESULTS))
 
 
 if __name__ == "__main__":

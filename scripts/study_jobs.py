@@ -119,6 +119,17 @@ def _as_sweep(runs: Mapping[str, Run]) -> dict[str, Any]:
     }
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Return what a study has measured so far, a record per line; nothing if there is no such file yet."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def add_line(file: Path, record: Mapping[str, Any]) -> None:
+    """Keep a record at once, so that a study that stops goes on from there."""
+    with file.open("a") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
 def summary_of(run_dir: Path) -> dict[str, Any]:
     """Return the summary of a finished run."""
     summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())

@@ -9,7 +9,6 @@ and not run again; --report-only makes the table and the picture.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from study_jobs import cell, parse_options, write_between_marks
+from study_jobs import add_line, cell, parse_options, read_lines, write_between_marks
 
 from balrl.config import FitConfig
 from balrl.evaluation import bootstrap_interval
@@ -213,11 +212,6 @@ def run(job: Job, protocol: Mapping[str, Any], out: Path) -> dict[str, Any]:
     return {**job._asdict(), "commit": commit, "seconds": seconds, "accuracy": accuracy, "warned": warned, **columns}
 
 
-def read_kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def report(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
     """Write the table and the picture."""
     lines = [
@@ -285,7 +279,7 @@ def draw(protocol: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> N
 def main() -> None:
     protocol = yaml.safe_load((HERE / "study_language.yaml").read_text())
     options = parse_options(__doc__, "runs/language", list(TRAINERS), "not needed")
-    done = {tuple(r[key] for key in Job._fields) for r in read_kept()}
+    done = {tuple(r[key] for key in Job._fields) for r in read_lines(RESULTS)}
     seeds = protocol["full_seeds" if options.full else "seeds"]
     jobs = [Job(*job) for job in product(options.parts, protocol["flips"], protocol["objectives"], seeds)]
     missing = [] if options.report_only else sorted((j for j in jobs if j not in done), key=lambda j: j.seed)
@@ -299,10 +293,9 @@ def main() -> None:
             except Exception as error:  # of one: the others go on
                 print(f"failed: {waiting[finished]}: {type(error).__name__}: {error}", flush=True)
                 continue
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            add_line(RESULTS, record)
             print(f"done: {' '.join(str(record[key]) for key in Job._fields)}", flush=True)
-    report(protocol, read_kept())
+    report(protocol, read_lines(RESULTS))
 
 
 if __name__ == "__main__":

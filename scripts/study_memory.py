@@ -6,7 +6,6 @@ Usage: python scripts/study_memory.py OUT [--seeds 0 1] [--tasks pendulum] [--st
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from study_jobs import add_line, read_lines
 
 import balrl
 from balrl.agents import StateAdaptiveBalance
@@ -96,12 +96,11 @@ def main() -> None:
     protocol = yaml.safe_load((HERE / "study_memory.yaml").read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "results.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    records = read_lines(lines)
 
     def keep(found: dict[str, Any], **about: Any) -> None:
         records.append({**about, **found})
-        with lines.open("a") as file:
-            file.write(json.dumps(records[-1]) + "\n")
+        add_line(lines, records[-1])
         print(" ".join(str(x) for x in about.values()), f"{found['seconds'] / 60:.1f} minutes", flush=True)
 
     known = {(r["task"], r["method"], r["seed"], r["steps"]) for r in records}

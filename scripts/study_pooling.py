@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from study_jobs import parse_options, write_between_marks
+from study_jobs import add_line, parse_options, write_between_marks
 
 import balrl
 from balrl.run.family import arms_of, balance_of, places_of, play
@@ -121,8 +121,7 @@ def main() -> None:
     left = [] if options.report_only else [job for job in product(BASES, seeds) if job not in done]
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         for future in [pool.submit(recorded, *job, options.out) for job in left]:
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(future.result()) + "\n")
+            add_line(RESULTS, future.result())
     report()
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
+from study_jobs import Run, add_line, cell, parse_options, read_lines, run_sweep, summary_of, write_between_marks
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results"
@@ -110,18 +110,12 @@ def keep(job: Job, found: dict[str, Any], path: Path) -> None:
         "git_commit": summary["git_commit"],
         "versions": summary["versions"],
     }
-    with KEPT.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def kept() -> list[dict[str, Any]]:
-    """Return the kept results."""
-    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+    add_line(KEPT, line)
 
 
 def report(protocol: dict[str, Any]) -> None:
     """Write the table."""
-    results = kept()
+    results = read_lines(KEPT)
     if not results:
         return
     names = list(protocol["objectives"])
@@ -149,7 +143,7 @@ def main() -> None:
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     if options.data is not None and not options.report_only:
         data = options.data / protocol["dataset"]
-        done = {line["job"] for line in kept()}
+        done = {line["job"] for line in read_lines(KEPT)}
         left = {job.name: job for job in plan(protocol, options.full) if job.name not in done}
         sources = {
             name: relabelled(job, protocol, data, options.out) if job.pairs else (data, {})

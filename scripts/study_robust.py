@@ -8,7 +8,6 @@ docs/results/balances/robust.jsonl and not run again; --full takes ten seeds. --
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 from scipy.stats import spearmanr
-from study_jobs import cell, parse_options, write_between_marks
+from study_jobs import add_line, cell, parse_options, read_lines, write_between_marks
 
 import balrl
 from balrl.batch import Batch
@@ -118,14 +117,9 @@ def run(job: tuple[str, str, int], protocol: Mapping[str, Any], data: Path, out:
     }
 
 
-def kept() -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def report() -> None:
     """Write the tables of everything that is kept."""
-    records = kept()
+    records = read_lines(RESULTS)
     lines = [
         "| data | variant | seeds | best, newest weights | last | last / best | best, averaged | last | last / best |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -201,15 +195,14 @@ def main() -> None:
     options = parse_options(__doc__, "runs/robust", ["runs"], "directory with the three mixed files")
     protocol = yaml.safe_load((HERE / "study_robust.yaml").read_text())
     seeds = range(10) if options.full else protocol["seeds"]
-    done = {(r["variant"], r["task"], r["seed"]) for r in kept()}
+    done = {(r["variant"], r["task"], r["seed"]) for r in read_lines(RESULTS)}
     jobs = [(v, t, s) for s in seeds for t in protocol["datasets"] for v in protocol["variants"]]
     left = [] if options.report_only else [job for job in jobs if job not in done]
     RESULTS.parent.mkdir(exist_ok=True)
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(run, job, protocol, options.data, options.out) for job in left]):
             record = future.result()
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            add_line(RESULTS, record)
             print(record["variant"], record["task"], record["seed"], f"{record['seconds']:.0f} s", flush=True)
     report()
 

@@ -6,7 +6,6 @@ Usage: python scripts/study_sequences.py OUT [--data FOLDER] [--seeds 0 1] [--re
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from study_jobs import add_line, read_lines
 
 import balrl
 from balrl.agents.return_conditioned import ReturnConditioned
@@ -88,15 +88,14 @@ def main() -> None:
     protocol = yaml.safe_load(options.protocol.read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "results.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    records = read_lines(lines)
     known = {(r["dataset"], r["method"], r["seed"]) for r in records}
     for dataset, method, seed in jobs(protocol):
         if options.report_only or (dataset, method, seed) in known or (options.seeds and seed not in options.seeds):
             continue
         found = run(protocol, dataset, method, seed, options.out, options.data)
         records.append({"dataset": dataset, "method": method, "seed": seed, **found})
-        with lines.open("a") as file:
-            file.write(json.dumps(records[-1]) + "\n")
+        add_line(lines, records[-1])
         print(f"{dataset} {method} {seed}: {found['seconds'] / 60:.1f} minutes", flush=True)
     report(protocol, records)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from study_jobs import add_line, read_lines
 
 import balrl
 from balrl.evaluation import Evaluation, together
@@ -160,7 +161,7 @@ def main() -> None:
     protocol = yaml.safe_load((HERE / "study_several.yaml").read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     lines = options.out / "results.jsonl"
-    records = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    records = read_lines(lines)
     steps = protocol["full_steps" if options.full else "steps"]
     known = {(r["task"], r["method"], r["seed"], r["steps"]) for r in records}
     for task, method, seed in jobs(protocol, options.full):
@@ -170,8 +171,7 @@ def main() -> None:
             continue
         found = run(protocol, task, method, seed, steps, options.out, options.peer)
         records.append({"task": task, "method": method, "seed": seed, "steps": steps, **found})
-        with lines.open("a") as file:
-            file.write(json.dumps(records[-1]) + "\n")
+        add_line(lines, records[-1])
         print(f"{task} {method} {seed}: {found['seconds'] / 60:.1f} minutes", flush=True)
     known_steps = [r for r in records if r["steps"] == steps]
     report(protocol, known_steps, options.out)

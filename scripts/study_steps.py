@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import yaml
 from scipy.stats import mannwhitneyu
+from study_jobs import add_line, read_lines
 from study_steps_report import report
 from study_steps_task import CHARACTERS, first_wrong, problems, tokenizer, verify
 
@@ -256,11 +257,6 @@ def run(
             "commit": commit}  # fmt: skip
 
 
-def read_kept(file: Path) -> list[dict[str, Any]]:
-    """Return what is done."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def main() -> None:
     import transformers
 
@@ -283,17 +279,16 @@ def main() -> None:
         kinds = protocol["kinds"].items()
         jobs += [(k, c, s, how) for s, c, (k, how) in product(protocol["seeds"], protocol["counts"], kinds)]
         jobs.sort(key=lambda job: job[2])
-    done = [[r["kind"], r["count"], r["seed"], r["stages"]] for r in read_kept(file)]
+    done = [[r["kind"], r["count"], r["seed"], r["stages"]] for r in read_lines(file)]
     file.parent.mkdir(parents=True, exist_ok=True)
     for job in jobs:
         if options.report_only or list(job) in done or (options.seeds and job[2] not in options.seeds):
             continue
         record = run(*job, protocol, options.out, test=not options.pilot)
-        with file.open("a") as opened:
-            opened.write(json.dumps(record) + "\n")
+        add_line(file, record)
         print(f"done: {json.dumps(record)}", flush=True)
     if not options.pilot:
-        report(protocol, read_kept(file), RESULTS)
+        report(protocol, read_lines(file), RESULTS)
 
 
 if __name__ == "__main__":

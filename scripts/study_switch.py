@@ -10,12 +10,11 @@ with --report-only at once, the tables in docs/results/switch.md and the picture
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from study_jobs import Run, parse_options, run_sweep
+from study_jobs import Run, add_line, parse_options, run_sweep
 from study_switch_report import read_results, report, result_of
 
 HERE = Path(__file__).resolve().parent
@@ -89,8 +88,7 @@ def keep(job: Job, path: Path) -> None:
     """Keep the result of a finished run."""
     kept = RESULTS / f"{job.part}.jsonl"
     if job.name not in read_results(kept):
-        with kept.open("a") as file:
-            file.write(json.dumps({"job": job.name, **result_of(path, job.method, job.group)}) + "\n")
+        add_line(kept, {"job": job.name, **result_of(path, job.method, job.group)})
 
 
 def main() -> None:

@@ -9,14 +9,13 @@ MuJoCo Warp and in Gymnasium's own environment; the table in docs/results/envs.m
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from study_jobs import Run, cell, parse_options, run_sweep, summary_of, write_between_marks
+from study_jobs import Run, add_line, cell, parse_options, read_lines, run_sweep, summary_of, write_between_marks
 
 import balrl
 
@@ -61,7 +60,7 @@ def results_of(path: Path, method: str, seed: int, size: str, episodes: int) -> 
 
 def report() -> None:
     """Write the table of everything that is kept."""
-    kept = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    kept = read_lines(RESULTS)
     lines = [
         "| size | method | seeds | after | mean return in MuJoCo Warp | in Gymnasium | minutes |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -94,10 +93,9 @@ def main() -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(label: str, path: Path) -> None:
-        kept = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+        kept = read_lines(RESULTS)
         if (*labels[label], size) not in [(r["method"], r["seed"], r["size"]) for r in kept]:
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(results_of(path, *labels[label], size, protocol["episodes"])) + "\n")
+            add_line(RESULTS, results_of(path, *labels[label], size, protocol["episodes"]))
 
     runs = {f"{method}, seed {seed}": run_of(settings, seed, options.data) for method, seed, settings in jobs}
     run_sweep(options.out, runs, options.jobs, keep)
