@@ -16,31 +16,20 @@ from torch import Tensor
 from balrl.balance import Balance
 from balrl.batch import Batch
 from balrl.best_action import best_action, check_best_of
-from balrl.checkpoint import (
-    AGENT,
-    Carried,
-    completed,
-    find_checkpoint,
-    is_checkpoint,
-    load_into,
-    load_state,
-    load_tensors,
-    save_checkpoint,
-)
+from balrl.checkpoint import Carried
 from balrl.chunks import play_on
 from balrl.config import AgentConfig
 from balrl.devices import check_device
 from balrl.errors import UserError
-from balrl.foreign import fields
-from balrl.frozen_policy import ExpandedPolicy, FrozenPolicy, acting_inputs
+from balrl.frozen_policy import FrozenPolicy, acting_inputs
 from balrl.networks import Normalizer, QEnsemble, polyak_update
 from balrl.on_policy import RolloutBuffer
 from balrl.optim import OptimizedModule
 from balrl.policies import Policy, StochasticPolicy, normal_kl
 from balrl.random_stream import RandomStream
 from balrl.remembering import Memory, beginnings, forget, recalled, rewards_of_a_step
-from balrl.settings import validate
-from balrl.spaces import SpaceAdapter, space_from_json, space_to_json
+from balrl.saved_agent import load_agent, save_agent
+from balrl.spaces import SpaceAdapter
 from balrl.vector_critics import PreferenceNormalizer, checked_preference, with_preference
 
 Phase = Literal["offline", "online"]
@@ -488,22 +477,7 @@ class Agent(OptimizedModule, ABC):
         Raises:
             UserError: when the folder is a file, or holds something else.
         """
-        path = Path(folder)
-        if path.exists() and not is_checkpoint(path):
-            raise UserError(
-                f"cannot save the agent in '{path}': it exists and is no saved agent; choose another folder"
-            )
-        return save_checkpoint(
-            path,
-            {"agent": self.state_dict(), "optimizer": self.optimizer_state(), **self.champion_state()},
-            {
-                "config": {"agent": self.config.model_dump(mode="json")},
-                "observation_space": space_to_json(self.spaces.observation_space),
-                "action_space": space_to_json(self.spaces.action_space),
-                "rewards": {"scale": 1.0, "bias": 0.0},
-                "agent": self.phase_state(),
-            },
-        )
+        return save_agent(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -514,58 +488,4 @@ class Agent(OptimizedModule, ABC):
         Raises:
             UserError: when there is none, or it is of another class.
         """
-        checkpoint = find_checkpoint(Path(folder))
-        state = load_state(checkpoint, AGENT)
-        described, own = state["config"].get("agent"), cls.config_type.model_fields["name"].default
-        if not isinstance(described, dict) or described.get("name") != own:
-            found = described.get("name") if isinstance(described, dict) else described
-            raise UserError(f"'{checkpoint}' holds an agent {found!r}, expected '{own}'; balrl.load_agent reads any")
-        config = validate(cls.config_type, described, f"'{checkpoint}'")
-        observation_space, action_space = (
-            space_from_json(state[f"{kind}_space"]) for kind in ("observation", "action")
-        )
-        agent = cls(observation_space, action_space, config, device)
-        agent.restore(checkpoint, state)
-        return agent
-
-    def restore(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
-        """Take parameters, optimisers and phase from a checkpoint of an agent like this one.
-
-        Raises:
-            UserError: when its tensors have other names or shapes.
-        """
-        load_into(self, completed(load_tensors(checkpoint, "agent", self.device, required=True)), checkpoint)
-        champion = load_tensors(checkpoint, "champion", self.device)
-        self.crown(None)
-        if champion:
-            expansion = state["agent"].get("expansion")
-            frozen = self.freeze() if expansion is None else ExpandedPolicy(self, float(expansion))
-            load_into(frozen, champion, checkpoint)
-            self.crown(frozen)
-        moments, own = load_tensors(checkpoint, "optimizer", self.device), self.optimizer_state()
-        for name, value in moments.items():
-            if name not in own or own[name].shape != value.shape:
-                found, wanted = tuple(value.shape), tuple(own[name].shape) if name in own else "no such moment"
-                raise UserError(f"'{checkpoint}': moment '{name}' has shape {found}, expected {wanted}")
-        self.load_optimizer_state(moments)
-        self.load_phase_state(fields(state["agent"], {"phase": str, "phase_updates": int}, f"'{checkpoint}': 'agent'"))
-
-    def champion_state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the champion's tensors as the group ``champion``; empty without one."""
-        return {} if self.champion is None else {"champion": self.champion.state_dict()}
-
-    def phase_state(self) -> dict[str, Any]:
-        """Return the part of the state that is not tensors, as plain JSON types."""
-        expanded = isinstance(self.champion, ExpandedPolicy)
-        return {
-            "phase": self.phase,
-            "phase_updates": self.phase_updates,
-            "phase_length": self.phase_length,
-            **({"expansion": self.champion.inverse_temperature} if expanded else {}),  # type: ignore[union-attr]
-        }
-
-    def load_phase_state(self, state: Mapping[str, Any]) -> None:
-        """Undo `phase_state`."""
-        self.phase = state["phase"]
-        self.phase_updates = state["phase_updates"]
-        self.phase_length = state["phase_length"]
+        return load_agent(cls, Path(folder), device)

@@ -32,6 +32,7 @@ from balrl.run.components import Components
 from balrl.run.run_lock import RunLock
 from balrl.run.schedule import UpdateSchedule
 from balrl.run.state import PHASES, RunState
+from balrl.saved_agent import champion_state, phase_state, restore_agent
 from balrl.watch.advice import advice_for
 from balrl.watch.callbacks import Callback, Status
 from balrl.watch.tracking import Tracker, numbers
@@ -127,13 +128,13 @@ class Trainer:
                 "instruments": run.instruments.state_dict(),
                 "reward": run.reward.state_dict() if run.reward is not None else {},
                 "contenders": self._casting.tensors(),
-                **run.agent.champion_state(),
+                **champion_state(run.agent),
                 **(run.interaction.state_dict() if run.interaction is not None and online else {}),
             },
             {
                 **run.identity,
                 "progress": asdict(p),
-                "agent": run.agent.phase_state(),
+                "agent": phase_state(run.agent),
                 "watchdog": run.watchdog.state(),
                 "metrics_offset": self.tracker.offset(),
             },
@@ -150,7 +151,7 @@ class Trainer:
         """
         stored = load_state(path, RUN)
         self.state = RunState.from_json(stored["progress"], f"'{path}': 'progress'")
-        self.components.agent.restore(path, stored)
+        restore_agent(self.components.agent, path, stored)
         self._phase_entered = self.state.phase_steps > 0
         try:
             return self._load_rest(path, stored)

@@ -57,6 +57,7 @@ from balrl.agents import (
 )
 from balrl.batch import Batch
 from balrl.networks import QEnsemble
+from balrl.saved_agent import load_phase_state, phase_state
 from tests.conftest import random_batch
 
 FAMILY = StateAdaptiveBalance(1.0, 5.0, hidden=(8,))
@@ -380,7 +381,7 @@ def rebuild(make: Make, agent: Agent) -> Agent:
     copied = make()
     copied.load_state_dict(copy.deepcopy(agent.state_dict()))
     copied.load_optimizer_state({k: v.clone() for k, v in agent.optimizer_state().items()})
-    copied.load_phase_state(agent.phase_state())
+    load_phase_state(copied, phase_state(agent))
     return copied
 
 

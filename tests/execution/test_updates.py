@@ -18,6 +18,7 @@ from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates,
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import MixedReplay, ReplayBuffer
 from balrl.replay_kind import replay_kind
+from balrl.saved_agent import phase_state
 from tests.agents.test_all import AGENTS, REPLAYING
 from tests.conftest import random_batch
 
@@ -48,7 +49,7 @@ def assert_same(one: Agent, other: Agent, tolerance: float) -> None:
         torch.testing.assert_close(x, y, rtol=tolerance, atol=tolerance, msg=lambda m, k=key: f"{k}: {m}")
     for (key, x), y in zip(one.optimizer_state().items(), other.optimizer_state().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=10 * tolerance, atol=tolerance, msg=lambda m, k=key: f"{k}: {m}")
-    assert one.phase_state() == other.phase_state()
+    assert phase_state(one) == phase_state(other)
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="captured graphs need a GPU, none is here")
