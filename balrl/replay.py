@@ -143,10 +143,13 @@ class ReplayBuffer:
         """
         if self.size == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        rows = batches * batch_size
+        return self.gather(self._drawn(self._filled, batches * batch_size, stream))
+
+    def _drawn(self, high: int | Tensor, count: int, stream: RandomStream | None) -> Tensor:
+        """Return integers ``[count]`` in [0, high), of torch's global generator without a stream."""
         if stream is None:
-            return self.gather(torch.randint(self.size, (rows,), device=self.device))
-        return self.gather(stream.integers(self._filled, rows))
+            return torch.randint(int(high), (count,), device=self.device)
+        return stream.integers(high, count)
 
     def newest(self, count: int) -> Batch:
         """Return the `count` rows that were added last, the newest last."""

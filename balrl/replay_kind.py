@@ -22,7 +22,8 @@ def replay_kind(agent: Agent, num_envs: int = 0) -> Callable[..., ReplayBuffer]:
     """
     several: dict[str, Any] = {"reward_dim": agent.reward_dim} if agent.reward_dim > 1 else {}
     if agent.sequence_length > 1:
-        return partial(SequenceReplay, length=agent.sequence_length, num_envs=num_envs, **several)
+        burn_in = getattr(agent.config, "burn_in", None)
+        return partial(SequenceReplay, length=agent.sequence_length, burn_in=burn_in, num_envs=num_envs, **several)
     if agent.config.chunk_size == 1:
         return partial(ReplayBuffer, **several) if several else ReplayBuffer
     return partial(ChunkReplay, chunk_size=agent.config.chunk_size, discount=agent.discount, num_envs=num_envs)

@@ -46,6 +46,37 @@ def test_steps_of_several_worlds_follow_their_own_over_the_seam() -> None:
     assert 40 not in numbers(replay, (replay.cursor - 4) % 5, 3)[0]  # the episode of 30 had ended
 
 
+def before(replay: LinkedReplay, row: int, steps: int, most: int = 9) -> float:
+    found = replay.precede(torch.tensor([row]), torch.tensor([steps]), most)
+    return float(replay.transitions(found).rewards)
+
+
+def test_steps_before_a_row_are_its_own_world_s_and_none_that_is_overwritten() -> None:
+    replay = LinkedReplay(5, 1, 1, num_envs=2)
+    none = torch.zeros(2, dtype=torch.bool)
+    for first in (0, 10, 20):
+        replay.add_step(VectorStep(rows([first, first + 1]), none, None))
+    assert [before(replay, 4, steps) for steps in (0, 1, 2)] == [20, 10, 10]  # 0 is overwritten
+    assert [before(replay, 0, steps) for steps in (1, 2, 3)] == [11, 1, 1]
+    assert before(replay, 0, 2, most=1) == 11
+    replay.add_step(VectorStep(rows([30, 31]), torch.tensor([True, False]), None))
+    replay.add_step(VectorStep(rows([40, 41]), none, None))
+    assert before(replay, (replay.cursor - 2) % 5, 3) == 40  # begins an episode
+    assert before(replay, (replay.cursor - 1) % 5, 1) == 31
+
+
+def test_steps_before_a_row_are_known_of_one_that_is_read_back_and_of_valid_steps_alone() -> None:
+    one = LinkedReplay(6, 1, 1, num_envs=2)
+    none = torch.zeros(2, dtype=torch.bool)
+    for first, valid in ((0, [True, True]), (10, [False, True]), (20, [True, True]), (30, [True, True])):
+        one.add_step(VectorStep(rows([first, first + 1]), none, torch.tensor(valid)))
+    other = LinkedReplay(6, 1, 1, num_envs=2)
+    other.load_state_dict({key: value.clone() for key, value in one.state_dict().items()})
+    for replay in (one, other):
+        found = {float(replay.storage[row, 2]): before(replay, row, 1) for row in range(6)}
+        assert found == {30: 20, 31: 21, 20: 20, 21: 11, 11: 1, 1: 1}
+
+
 def test_cut_worlds_begin_anew_and_a_state_goes_on() -> None:
     one = LinkedReplay(8, 1, 1, num_envs=1)
     none = torch.zeros(1, dtype=torch.bool)
@@ -73,6 +104,9 @@ def test_following_stays_in_the_episode(lengths: list[int], steps: int) -> None:
     expected = torch.minimum(torch.arange(total) + torch.arange(steps)[:, None], last)
     assert torch.equal(found, expected)
     assert torch.equal(there.bool(), torch.arange(total) + torch.arange(steps)[:, None] <= last)
+    first = last - torch.tensor(lengths)[episode] + 1
+    back = replay.precede(torch.arange(total), torch.full((total,), steps), steps)
+    assert torch.equal(back, torch.maximum(torch.arange(total) - steps, first))
 
 
 def test_too_small_a_ring_is_refused() -> None:

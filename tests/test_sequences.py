@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from balrl.batch import Batch
@@ -22,6 +23,26 @@ def test_windows_by_hand() -> None:
     assert found.played.tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
     assert found.terminated.tolist() == [[False, False, True], [False, True, True], [False, False, False]]
     assert found.observations.shape == (3, 3, 1)
+
+
+@pytest.mark.parametrize("episode", [3, 8, 20, 100])
+def test_every_step_of_long_and_short_episodes_is_learned_from_nearly_as_often(episode: int) -> None:
+    """Short ones are windows as a whole; of long ones the first K steps are not left out because they warm up."""
+    rows, length, burn_in = 20 * episode, 16, 4
+    steps = torch.arange(rows) % episode
+    replay = SequenceReplay(rows, 1, 1, fields=("timesteps",), length=length, burn_in=burn_in)
+    n = steps.float()
+    replay.add(Batch(n[:, None], n[:, None], n, n[:, None], steps < 0, timesteps=n), steps == episode - 1)
+    found = replay.sample(20_000, 1, RandomStream(0))
+    assert found.timesteps is not None
+    assert found.played is not None
+    is_learned = found.played * ((torch.arange(length) >= burn_in) | (found.timesteps[:, :1] == 0))
+    count = torch.zeros(episode).index_add_(0, found.timesteps.long().flatten(), is_learned.flatten())
+    share = count / count.mean()
+    assert share.min() > 0.4
+    assert share.max() < 2.1
+    whole = is_learned.sum(1)
+    assert (whole.min() == whole.max() == episode) if episode <= burn_in + 1 else whole.min() >= 1
 
 
 def test_every_field_comes_in_windows() -> None:
