@@ -22,6 +22,7 @@ class MultiObjective(Agent):
     """
 
     config: MultiObjectiveConfig
+    target_critic: VectorQEnsemble
 
     def _make_utility(self) -> Utility:
         return Utility(self.config.utopia).to(self.device)
@@ -46,7 +47,11 @@ class MultiObjective(Agent):
         """Return a batch with a preference beside its observations, the same in the next ones, if there is none yet."""
         if batch.observations.shape[-1] > self.spaces.observation_dim:
             return batch
-        rows, m = batch.rewards.shape
+        rows, m = len(batch.actions), self.config.objectives
+        if batch.rewards.shape != (rows, m):
+            raise ValueError(
+                f"rewards have shape {tuple(batch.rewards.shape)}, expected {(rows, m)}, one per objective"
+            )
         w = draw_preferences(self.stream.uniform(rows, m, dtype=batch.rewards.dtype))
         if batch.preferences is not None and self.config.behaviour_share:
             is_own = self.stream.uniform(rows) < self.config.behaviour_share
@@ -59,11 +64,15 @@ class MultiObjective(Agent):
 
     @torch.no_grad()
     def td_target(self, batch: Batch) -> Tensor:
-        """Return the utility ``[B]`` of what the critics are moved to, under the batch's preference or the agent's."""
+        """Return the utility ``[B]`` of what the critics are moved to, under the batch's preference or the agent's.
+
+        ``u(w, r + γ (1 − d) q)`` with q the target critics' vector of least utility for the policy's mode.
+        """
         w = self.normalizer(batch.observations)[..., self.spaces.observation_dim :]
-        target = super().td_target(batch._replace(rewards=self._make_utility()(batch.rewards, w)))
-        assert target is not None  # there are critics
-        return target
+        actions = self.act(batch.next_observations, deterministic=True)
+        following = self.target_critic.least(self.normalizer(batch.next_observations), actions)
+        vectors = batch.rewards + self.discounts(batch) * following.masked_fill(batch.terminated.unsqueeze(-1), 0)
+        return self.target_critic.utility(vectors, w)
 
     @staticmethod
     def regression(target: Tensor, vectors: Tensor) -> Tensor:

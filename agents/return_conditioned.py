@@ -61,11 +61,16 @@ class ReturnConditioned(Agent):
         """Ask for this raw return from now on, whatever the preference.
 
         Raises:
-            UserError: for another number of rewards.
+            UserError: for another number of rewards, or what is no number.
         """
-        found = torch.as_tensor(target, dtype=self.target.dtype).reshape(-1)
+        try:
+            found = torch.as_tensor(np.asarray(target, np.float64), dtype=self.target.dtype).reshape(-1)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the target is {target!r}, expected {len(self.target)} numbers, one per reward") from error
         if found.shape != self.target.shape:
             raise UserError(f"the target has {len(found)} numbers, expected {len(self.target)}, one per reward")
+        if not bool(found.isfinite().all()):
+            raise UserError(f"the target is {found.tolist()}, expected finite numbers")
         self.target.copy_(found)
         self.slope.zero_()
 

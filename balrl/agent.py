@@ -407,7 +407,7 @@ class Agent(OptimizedModule, ABC):
         flat, is_single = self.spaces.observation(observation)
         batch = torch.from_numpy(flat).to(self.device)
         if preference is not None:
-            batch = with_preference(batch, checked_preference(preference, self.reward_dim))
+            batch = with_preference(batch, checked_preference(preference, self.reward_dim, len(batch)))
 
         def choose(observations: Tensor) -> Tensor:
             if best_of == 1:

@@ -144,6 +144,9 @@ def evaluate_policy(
         raise UserError(f"the task pays {collector.reward_dim} rewards a step: which preference over them?")
     if preference is not None and not several:
         raise UserError("the task pays one reward a step: a preference is over several, leave it out")
+    fixed = None
+    if preference is not None and not callable(preference):
+        preference = fixed = tuple(checked_preference(preference, collector.reward_dim).tolist())
     played = None if preference is None else _Preferred(act, preference, collector)
     quota = torch.tensor([(episodes + i) // n for i in range(n)][::-1], device=collector.device)
     counts = torch.zeros_like(quota)
@@ -180,7 +183,6 @@ def evaluate_policy(
             waiting = waiting | (ended & ~step.done)
     collector.check()
     rows = [row for world, asked in zip(found.tolist(), quota.tolist(), strict=True) for row in world[:asked]]
-    fixed = None if preference is None or callable(preference) else tuple(float(w) for w in preference)
     return Evaluation(
         tuple(row[2] for row in rows),
         tuple(int(row[0]) for row in rows),
@@ -211,7 +213,7 @@ class _Preferred:
         asked: Any = self._preference
         if callable(asked):
             asked = asked(observations.cpu().numpy(), self._collector.lengths.cpu().numpy())
-        self._now = checked_preference(asked, self._collector.reward_dim).to(observations)
+        self._now = checked_preference(asked, self._collector.reward_dim, len(observations)).to(observations)
         return self._act(with_preference(observations, self._now))
 
     def utilities(self, step: Step) -> Tensor:

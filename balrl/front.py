@@ -47,15 +47,22 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
     Raises:
         UserError: without the package `moocore`, which computes it, or for a reference of another number of rewards.
     """
+    check_reference(reference, points.shape[1])
+    import moocore
+
+    return float(moocore.hypervolume(points, ref=list(reference), maximise=True))
+
+
+def check_reference(reference: Sequence[float], objectives: int) -> None:
+    """Raise a `UserError` where `hypervolume` would, before there are points."""
     try:
-        import moocore
+        import moocore  # noqa: F401
     except ImportError as error:
         raise UserError("the hypervolume needs moocore; it comes with: pip install 'balrl[multi-objective]'") from error
-    if len(reference) != points.shape[1]:
+    if len(reference) != objectives:
         raise UserError(
-            f"the hypervolume's reference has {len(reference)} numbers, expected {points.shape[1]}, one per reward"
+            f"the hypervolume's reference has {len(reference)} numbers, expected {objectives}, one per reward"
         )
-    return float(moocore.hypervolume(points, ref=list(reference), maximise=True))
 
 
 def sparsity(points: Array) -> float:

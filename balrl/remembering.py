@@ -46,7 +46,8 @@ class RememberingPolicy:
         """Take note of what became of the actions."""
         assert self.memory is not None
         ended = step.done if step.valid is None else step.done | ~step.valid
-        self.memory = self.agent.after_step(self.memory, step.batch.rewards, ended)
+        rewards, ended = (x.to(self.agent.device) for x in (step.batch.rewards, ended))
+        self.memory = self.agent.after_step(self.memory, rewards, ended)
 
     def begin(self) -> None:
         """Hear that every world begins a new episode."""

@@ -51,7 +51,7 @@ class Utility(nn.Module):
 
     def __init__(self, utopia: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.register_buffer("utopia", None if utopia is None else torch.tensor(utopia))
+        self.register_buffer("utopia", None if utopia is None else torch.tensor(utopia), persistent=False)
 
     def forward(self, vectors: Tensor, preferences: Tensor) -> Tensor:
         """Return utilities ``[…]`` of vectors ``[…, m]`` under preferences ``[…, m]``."""
@@ -115,17 +115,25 @@ def with_preference(observations: Tensor, preference: Sequence[float] | Tensor) 
     return torch.cat([observations, w.expand(len(observations), w.shape[-1])], -1)
 
 
-def checked_preference(preference: Any, objectives: int) -> Tensor:
-    """Return a preference ``[m]``, or ``[B, m]``, that a person gave, scaled to sum to 1.
+def checked_preference(preference: Any, objectives: int, rows: int | None = None) -> Tensor:
+    """Return a preference ``[m]`` that a person gave, or one for each of so many rows ``[B, m]``, scaled to sum to 1.
 
     Raises:
         UserError: when it is of another number of rewards, negative, or nothing at all.
     """
     if objectives == 1:
         raise UserError("this agent learned from one reward, and has no preference to ask for; mo-sac, mo-iql … have")
-    w = torch.as_tensor(np.asarray(preference, np.float32))
-    if w.dim() not in (1, 2) or w.shape[-1] != objectives:
-        raise UserError(f"the preference has shape {tuple(w.shape)}, expected ({objectives},), one weight per reward")
+    try:
+        w = torch.as_tensor(np.asarray(preference, np.float32))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"the preference is {preference!r}, expected {objectives} numbers, one weight per reward"
+        ) from error
+    if w.shape not in {(objectives,), (rows, objectives)}:
+        of_each = "" if rows is None else f", or ({rows}, {objectives}) for each of {rows} observations"
+        raise UserError(
+            f"the preference has shape {tuple(w.shape)}, expected ({objectives},), one weight per reward{of_each}"
+        )
     total = w.sum(-1, keepdim=True)
     if not bool((w >= 0).all()) or not bool((total > 0).all()) or not bool(w.isfinite().all()):
         raise UserError(f"the preference is {w.tolist()}, expected weights of at least 0, not all of them 0")

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import balrl
 from balrl.evaluation import bootstrap_interval
+from balrl.run.presets import TrainConfig
 from balrl.settings import validate
 from balrl.sweep.folder import begin_sweep
 from balrl.sweep.local import LocalWorkers
@@ -117,6 +119,12 @@ def _as_sweep(runs: Mapping[str, Run]) -> dict[str, Any]:
         "presets": {label: entry for label, entry in entries.items() if label not in sources},
         "pretrain": {label: entry for label, entry in entries.items() if label in sources},
     }
+
+
+def train_through(path: Path, config: TrainConfig) -> None:
+    """Train a run to its end, or go on with it; leave the study if it was told to stop: part of a run is no result."""
+    if not balrl.run_or_resume(path, config).finished:
+        raise SystemExit(f"stopped in '{path}': call it again to go on")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from study_jobs import add_line, read_lines
+from study_jobs import add_line, read_lines, train_through
 
 import balrl
 from balrl.agents import StateAdaptiveBalance
@@ -45,7 +45,7 @@ def run(protocol: dict[str, Any], task: str, method: str, seed: int, steps: int,
         update={"finetune": config.finetune.model_copy(update={"steps": steps - config.warmup.steps})}
     )
     began = time.perf_counter()
-    balrl.run_or_resume(path, config)
+    train_through(path, config)
     seconds = time.perf_counter() - began
     balance = getattr(config.agent, "balance", None)
     ends = [balance.minimum, balance.maximum] if isinstance(balance, StateAdaptiveBalance) else []

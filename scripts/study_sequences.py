@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from study_jobs import add_line, read_lines
+from study_jobs import add_line, read_lines, train_through
 
 import balrl
 from balrl.agents.return_conditioned import ReturnConditioned
@@ -44,7 +44,7 @@ def run(protocol: Mapping[str, Any], dataset: str, method: str, seed: int, out: 
     given = {"env": env, "dataset": str(file), "seed": seed}
     config = balrl.load_config(about.pop("preset"), settings={**protocol["settings"], **about, **given})
     began = time.process_time()
-    balrl.run_or_resume(path, config)
+    train_through(path, config)
     seconds = time.process_time() - began
     agent = balrl.load_agent(path)
     agent.config = agent.config.model_copy(update=play)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from study_jobs import add_line, read_lines
+from study_jobs import add_line, read_lines, train_through
 
 import balrl
 from balrl.evaluation import Evaluation, together
@@ -93,7 +93,7 @@ def train(
     given = {**protocol["settings"], **settings, "seed": seed, "finetune.steps": steps - 1000}
     config = balrl.load_config(preset, settings=given)
     began = time.perf_counter()
-    balrl.run_or_resume(path, config)
+    train_through(path, config)
     return path, time.perf_counter() - began
 
 

@@ -92,8 +92,18 @@ def test_a_preference_is_scaled_to_the_simplex(w: list[float]) -> None:
         ([0.0, 0.0], 2, "not all of them 0"),
         ([float("nan"), 1.0], 2, "at least 0"),
         (0.5, 2, r"shape \(\), expected"),
+        ("abc", 2, "'abc', expected 2 numbers"),
+        ([[1.0], [0.5, 0.5]], 2, "expected 2 numbers"),
+        ([[1.0, 0.0], [0.0, 1.0]], 2, r"shape \(2, 2\), expected \(2,\)"),
     ],
 )
 def test_what_is_no_preference_is_refused(preference: object, objectives: int, said: str) -> None:
     with pytest.raises(UserError, match=said):
         checked_preference(preference, objectives)
+
+
+def test_every_row_may_have_its_own_if_there_are_as_many() -> None:
+    each = [[1.0, 0.0], [1.0, 3.0], [0.0, 2.0]]
+    assert checked_preference(each, 2, rows=3).tolist() == [[1, 0], [0.25, 0.75], [0, 1]]
+    with pytest.raises(UserError, match=r"shape \(3, 2\), expected \(2,\), one .*, or \(4, 2\) for each"):
+        checked_preference(each, 2, rows=4)

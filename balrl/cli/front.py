@@ -53,10 +53,9 @@ def _front(options: argparse.Namespace, _: list[str]) -> None:
         preferences=options.preferences,
         seed=options.seed,
         device=options.device,
+        reference=options.reference,
     )
-    reference = options.reference or next(
-        (e.hypervolume_reference for e in found.values() if e.hypervolume_reference), None
-    )
+    reference = next((e.hypervolume_reference for e in found.values() if e.hypervolume_reference), None)
     drawn = {name: result.front for name, result in found.items() if result.front is not None}
     records = {name: front.to_json(reference) for name, front in drawn.items()}
     make_console().print(front_table(records, reference))

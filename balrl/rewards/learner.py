@@ -89,13 +89,13 @@ class RewardLearner:
             UserError: when no recorded episode is as long as a segment, or the teacher skips nearly everything.
         """
         assert self.recent is not None
-        return self.learn_from(self.recent.dataset(self.env_id))
+        return self.learn_from(self.ask_about(self.recent.dataset(self.env_id)))
 
-    def learn_from(self, seen: Dataset) -> dict[str, float]:
-        """Ask about recorded interaction, train on all preferences, and return what came of it; raises as `learn`."""
+    def ask_about(self, seen: Dataset) -> Preferences:
+        """Return what the teacher prefers of recorded interaction; changes nothing, and raises as `learn`."""
         c = self.config
         knows = self.preferences is not None or bool(c.ensemble)
-        made = ask(
+        return ask(
             seen,
             self.spaces,
             self.teacher,
@@ -105,6 +105,9 @@ class RewardLearner:
             c.strategy if knows else "uniform",
             self.reward.ensemble,
         )
+
+    def learn_from(self, made: Preferences) -> dict[str, float]:
+        """Train on all preferences, these new ones among them, and return what came of it."""
         self.preferences = made if self.preferences is None else self.preferences.join(made)
         self.rounds += 1
         found = self.fit()

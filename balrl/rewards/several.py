@@ -82,12 +82,17 @@ class RewardLearners:
         return self.parts[0].is_due(before, after)
 
     def learn(self) -> dict[str, float]:
-        """Hold a round in every dimension, and return what came of each."""
+        """Hold a round in every dimension, and return what came of each.
+
+        Raises:
+            UserError: as `RewardLearner.learn`, before anything is learned in any dimension.
+        """
         assert self.recent is not None
         seen = self.recent.dataset(self.parts[0].env_id)
+        made = [part.ask_about(seen.of_reward(index)) for index, part in enumerate(self.parts)]
         found: dict[str, float] = {}
-        for index, part in enumerate(self.parts):
-            found |= {f"{key}_{index + 1}": value for key, value in part.learn_from(seen.of_reward(index)).items()}
+        for index, (part, new) in enumerate(zip(self.parts, made, strict=True), 1):
+            found |= {f"{key}_{index}": value for key, value in part.learn_from(new).items()}
         return found
 
     def relabel(self, storage: ReplayBuffer | RolloutBuffer | NextActions, units: RewardTransform) -> None:
@@ -127,11 +132,10 @@ def make_learners(
     """Return a run's learned reward, or one for each of several; see `make_learner`."""
     if objectives == 1:
         return make_learner(config, dataset, spaces, env_id, seed, device, recent, stored)
-    parts = []
+    parts, groups = [], grouped(stored or {})
     for index in range(objectives):
-        seen = dataset.of_reward(index) if dataset is not None else None
-        parts.append(make_learner(config, seen, spaces, env_id, seed + index, device, None, None, index))
-    learners = RewardLearners(parts, recent)
-    if stored is not None:
-        learners.load_state_dict({key: value.to(device) for key, value in stored.items()})
-    return learners
+        seen, known = (None if dataset is None else dataset.of_reward(index)), groups.get(str(index))
+        parts.append(make_learner(config, seen, spaces, env_id, seed + index, device, None, known, index))
+    if recent is not None and "recording" in groups:
+        recent.load_state_dict({key: value.to(device) for key, value in groups["recording"].items()})
+    return RewardLearners(parts, recent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +14,8 @@ from balrl.config import AgentConfig
 from balrl.data.dataset import Dataset
 from balrl.envs.multi_objective import WeightedRewards
 from balrl.errors import UserError
-from balrl.front import simplex_grid
+from balrl.front import check_reference, simplex_grid
+from balrl.remembering import RememberingPolicy
 from balrl.rollout import Step
 from balrl.run.presets import TrainConfig
 from balrl.spaces import reward_dim
@@ -24,7 +25,8 @@ from balrl.vector_critics import draw_preferences, with_preference
 def check_rewards(config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any], recorded: Dataset | None) -> None:
     """Raise a `UserError` where task, data and agent differ in how many rewards a step has, with what would mend it.
 
-    Also for weights that weigh nothing: task and data, as they were before, have one reward each.
+    Also for weights that weigh nothing: task and data, as they were before, have one reward each. And for a reference
+    above which no hypervolume can be measured.
     """
     agent, env_id = config.agent, config.env
     is_weighted = isinstance(env, WeightedRewards) or (recorded is not None and recorded.is_weighted)
@@ -46,6 +48,8 @@ def check_rewards(config: TrainConfig, env: gym.vector.VectorEnv[Any, Any, Any],
         have = "one reward" if count == 1 else f"{count} rewards"
         cure = "choose an agent for one" if count == 1 else f"set agent.objectives={count}"
         raise UserError(f"{name} has {have} a step, agent {agent.name} learns from {wanted}: {cure}")
+    if wanted > 1 and config.evaluation.hypervolume_reference is not None:
+        check_reference(config.evaluation.hypervolume_reference, wanted)
 
 
 def check_composes(config: TrainConfig) -> None:
@@ -74,6 +78,42 @@ def evaluated_preferences(agent: AgentConfig, count: int) -> list[tuple[float, .
     if objectives == 1:
         return [None]
     return [tuple(row) for row in simplex_grid(objectives, count).tolist()]
+
+
+class Shown:
+    """A policy that is shown other observations, and told of other rewards, than its worlds have.
+
+    Args:
+        act: maps observations to actions; one that remembers (`RememberingPolicy`) hears of steps and beginnings, too.
+        observations: makes what it is shown of what there is, ``[N, ·]``.
+        weights: of the rewards ``[m]`` whose sum it is told of; None: it hears of all as they are.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[Tensor], Tensor],
+        observations: Callable[[Tensor], Tensor],
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self._act, self._observations, self._weights = act, observations, weights
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Return actions ``[N, action_dim]``."""
+        return self._act(self._observations(observations))
+
+    def begin(self) -> None:
+        """Hear that every world begins a new episode."""
+        if isinstance(self._act, RememberingPolicy):
+            self._act.begin()
+
+    def saw(self, step: Step) -> None:
+        """Take note of what became of the actions."""
+        if not isinstance(self._act, RememberingPolicy):
+            return
+        if self._weights is not None:
+            rewards = step.batch.rewards
+            step = step._replace(batch=step.batch._replace(rewards=rewards @ rewards.new_tensor(self._weights)))
+        self._act.saw(step)
 
 
 class PreferencePlay:

@@ -14,7 +14,8 @@ from balrl.data.dataset import Array
 from balrl.data.writer import EpisodeWriter
 from balrl.devices import check_device
 from balrl.errors import UserError
-from balrl.rollout import Collector
+from balrl.remembering import RememberingPolicy
+from balrl.rollout import Collector, Step
 from balrl.run.components import Stop
 from balrl.run.interrupts import on_interrupt
 from balrl.run.registry import make_agent, make_env
@@ -74,31 +75,18 @@ def record_dataset(
         "steps": steps,
     }
     settings |= {"deterministic": deterministic, "noise": noise, "epsilon": epsilon}
-    writer = EpisodeWriter(out, settings)
     collector = Collector(env, "cpu")
-
-    preference = torch.empty(0)
-
-    def policy(observations: Tensor) -> Tensor:
-        uniform = 2 * torch.rand(1, (collector if agent is None else agent).spaces.action_dim) - 1
-        if agent is None:
-            return uniform
-        if agent.reward_dim > 1:
-            observations = with_preference(observations, preference)
-        actions = agent.serve(observations.to(agent.device), deterministic).cpu()
-        noisy = (actions + noise * torch.randn_like(actions)).clamp(-1, 1)
-        return torch.where(torch.rand(1, 1) < epsilon, uniform, noisy)
+    action_dim = (collector if agent is None else agent).spaces.action_dim
+    behaviour = _Behaviour(agent, action_dim, deterministic, noise, epsilon)
+    writer = EpisodeWriter(out, settings)
 
     stop = Stop()
     try:
         while writer.rows < steps:
-            torch.manual_seed(seed + writer.episodes)
-            if agent is not None:
-                agent.stream.reseed(seed + writer.episodes)
-                preference = draw_preferences(torch.rand(agent.reward_dim))
+            behaviour.begin(seed + writer.episodes)
             collector.start(seed + writer.episodes)
             with on_interrupt(lambda: setattr(stop, "requested", True)):
-                episode = _episode(collector, policy, steps - writer.rows, stop)
+                episode = _episode(collector, behaviour, steps - writer.rows, stop)
                 if episode is not None:
                     writer.add(episode)
             if stop.requested:
@@ -115,9 +103,60 @@ def record_dataset(
     return episodes
 
 
-def _episode(
-    collector: Collector, policy: Callable[[Tensor], Tensor], limit: int, stop: Stop
-) -> dict[str, Array] | None:
+class _Behaviour:
+    """Who acts while data is recorded.
+
+    Args:
+        agent: None: actions are uniformly random, of `action_dim`.
+        deterministic, noise, epsilon: as `record_dataset`'s.
+
+    Raises:
+        UserError: for noise on the actions of an agent that remembers them.
+    """
+
+    def __init__(self, agent: Agent | None, action_dim: int, deterministic: bool, noise: float, epsilon: float) -> None:
+        self._agent, self._action_dim = agent, action_dim
+        self._deterministic, self._noise, self._epsilon = deterministic, noise, epsilon
+        self._preference = torch.empty(0)
+        self._memory: RememberingPolicy | None = None
+        if agent is not None and agent.remembers:
+            if noise or epsilon:
+                raise UserError(
+                    f"agent {agent.config.name} remembers its own actions, which noise and epsilon would replace: "
+                    "leave both at 0"
+                )
+            self._memory = RememberingPolicy(agent, explores=not deterministic)
+
+    def begin(self, seed: int) -> None:
+        """Begin an episode, whose random numbers are those of a seed."""
+        torch.manual_seed(seed)
+        if self._agent is not None:
+            self._agent.stream.reseed(seed)
+            self._preference = draw_preferences(torch.rand(self._agent.reward_dim))
+        if self._memory is not None:
+            self._memory.begin()
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Return actions ``[1, action_dim]``."""
+        uniform = 2 * torch.rand(1, self._action_dim) - 1
+        if self._agent is None:
+            return uniform
+        if self._agent.reward_dim > 1:
+            observations = with_preference(observations, self._preference)
+        observations = observations.to(self._agent.device)
+        if self._memory is not None:
+            return self._memory(observations).cpu()
+        actions = self._agent.serve(observations, self._deterministic).cpu()
+        noisy = (actions + self._noise * torch.randn_like(actions)).clamp(-1, 1)
+        return torch.where(torch.rand(1, 1) < self._epsilon, uniform, noisy)
+
+    def saw(self, step: Step) -> None:
+        """Take note of what became of the actions."""
+        if self._memory is not None:
+            self._memory.saw(step)
+
+
+def _episode(collector: Collector, behaviour: _Behaviour, limit: int, stop: Stop) -> dict[str, Array] | None:
     """Step one world to the end of its episode, or for `limit` steps, and return what it saw, in the task's units.
 
     None if somebody asked for a stop before.
@@ -127,7 +166,8 @@ def _episode(
     while not done and len(rows) < limit:
         if stop.requested:
             return None
-        step = collector.step(policy)
+        step = collector.step(behaviour)
+        behaviour.saw(step)
         batch, done = step.batch, bool(step.done[0])
         actions = collector.spaces.to_environment(batch.actions)
         success = bool(step.success_now[0]) if step.success_now is not None else False

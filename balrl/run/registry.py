@@ -131,7 +131,10 @@ def _make_there(
 
 
 def make_drawn_env(
-    env_id: str | GivenTask, device: torch.device | str = "cpu", kwargs: Mapping[str, Any] | None = None
+    env_id: str | GivenTask,
+    device: torch.device | str = "cpu",
+    kwargs: Mapping[str, Any] | None = None,
+    reward_weights: Sequence[float] = (),
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Build one world that can be drawn, without a display where there is none."""
     from balrl.envs.light_drawing import draw_lightly
@@ -140,7 +143,7 @@ def make_drawn_env(
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo's own choice needs a display
     drawn = {} if not isinstance(env_id, str) or env_id.startswith("balrl/") else {"render_mode": "rgb_array"}
-    env = make_env(env_id, 1, device, {**(kwargs or {}), **drawn})
+    env = make_env(env_id, 1, device, {**(kwargs or {}), **drawn}, reward_weights=reward_weights)
     draw_lightly(env, LONGER_SIDE)
     return env
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from balrl.run.family import balance_of, constant
 from balrl.run.family_curve import family_curve
 from balrl.run.given import GivenTask
 from balrl.run.imports import check_imported
-from balrl.run.objectives import evaluated_preferences
+from balrl.run.objectives import Shown, evaluated_preferences
 from balrl.run.offline_evaluation import estimate_offline
 from balrl.run.presets import HoldsAgent
 from balrl.run.registry import load_dataset, make_drawn_env, make_env, reference_of, step_limit
 from balrl.settings import validate
 from balrl.spaces import SpaceAdapter, reward_dim
+from balrl.vector_critics import checked_preference, with_preference
 from balrl.video import check_film, film_episode, write_film
 
 
@@ -91,7 +91,8 @@ def evaluate(
     """
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
     stored = {} if isinstance(agent, Agent) else stored_config(agent)
-    weights = () if preference is not None else (stored.get("data") or {}).get("reward_weights") or ()
+    own_weights = (stored.get("data") or {}).get("reward_weights") or ()
+    weights = () if preference is not None else own_weights
     worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs, reward_weights=weights)
     limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
     try:
@@ -99,7 +100,7 @@ def evaluate(
         act = _policy(chosen, worlds, str(task), balance, best_of, objective, seed)
         several = reward_dim(worlds) > 1
         if several and chosen.reward_dim == 1:
-            act = partial(_without_preference, act, chosen.spaces.observation_dim)
+            act = _of_one_reward(chosen, act, own_weights)
         reference = reference_of(task, worlds) if not several and not weights else None
         asked = [preference] if preference is not None else evaluated_preferences(chosen.config, preferences)
         found = [
@@ -119,9 +120,19 @@ def stored_config(agent: str | Path) -> dict[str, Any]:
     return found
 
 
-def _without_preference(act: Callable[[Tensor], Tensor], width: int, observations: Tensor) -> Tensor:
-    """Return the actions of an agent that knows one reward, for observations with a preference beside them."""
-    return act(observations[:, :width])
+def _of_one_reward(agent: Agent, act: Callable[[Tensor], Tensor], weights: Sequence[float]) -> Shown:
+    """Return the policy of an agent that knows one reward, for a task of several with a preference beside observations.
+
+    Args:
+        weights: of the rewards whose sum it learned from.
+    """
+    if agent.remembers and not weights:
+        raise UserError(
+            f"agent {agent.config.name} remembers what it was paid, which was one reward; the task pays several, and "
+            "how they were weighed is not known: give the run or checkpoint that was trained with data.reward_weights"
+        )
+    width = agent.spaces.observation_dim
+    return Shown(act, lambda observations: observations[:, :width], weights or None)
 
 
 def record_video(
@@ -140,18 +151,21 @@ def record_video(
         agent: an agent, or the run or checkpoint directory of one.
         path: of the file, ``.mp4`` (extra `film`) or ``.gif``, ten times as large.
         env, env_kwargs, seed, balance: as `evaluate`'s; a callable must make worlds that can be drawn.
-        preference: over several rewards; by default the agent's own.
+        preference: over several rewards, of an agent for several; by default its own.
 
     Raises:
         UserError: also where the task cannot be drawn; MuJoCo's need a display, EGL or OSMesa.
     """
     target = check_film(Path(path))
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
-    if preference is not None:
-        chosen.prefer(preference)
-    world = make_drawn_env(task, chosen.device, env_kwargs)
+    stored = {} if isinstance(agent, Agent) else stored_config(agent)
+    world = make_drawn_env(task, chosen.device, env_kwargs, (stored.get("data") or {}).get("reward_weights") or ())
     try:
-        film = film_episode(_policy(chosen, world, str(task), balance), world, seed, chosen.device)
+        act = _policy(chosen, world, str(task), balance)
+        if chosen.reward_dim > 1 and preference is not None:
+            asked = checked_preference(preference, chosen.reward_dim)
+            act = Shown(act, lambda observations: with_preference(observations, asked))
+        film = film_episode(act, world, seed, chosen.device)
     finally:
         world.close()
     write_film(film, target)

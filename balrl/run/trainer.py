@@ -360,7 +360,8 @@ class Trainer:
         p.evaluations.append(record)
         write_json(self.run_dir / "evaluations.json", p.evaluations)
         names = ("score", "normalized_score", "return_mean", "return_std", "length_mean", "success_rate")
-        logged = {f"eval/{name}": record[name] for name in names}
+        of_several = ("expected_utility", "best_utility", "sparsity", "hypervolume")
+        logged = {f"eval/{name}": record[name] for name in (*names, *(n for n in of_several if n in record))}
         if learner is not None:
             logged |= {f"eval/learner_{name}": record["learner"][name] for name in shown}
         self.tracker.log(p.step, p.phase, logged)

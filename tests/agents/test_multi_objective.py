@@ -73,15 +73,26 @@ def test_an_agent_for_one_reward_has_no_preference_to_ask_for() -> None:
         agent.predict(np.ones(3, np.float32), preference=[0.5, 0.5])
 
 
-def test_what_is_watched_is_a_utility() -> None:
-    agent, batch = make("mo-td3bc"), random_batch(6, reward_dim=2)
+@pytest.mark.parametrize("utopia", [None, (10.0, 20.0)])
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_watched_is_a_utility(name: str, utopia: tuple[float, ...] | None) -> None:
+    """Of the whole target, once: Chebyshev's is not the sum of its parts' utilities."""
+    agent, batch = make(name, utopia=utopia), random_batch(6, reward_dim=2)
     q, target = agent.q_values(batch.observations, batch.actions), agent.td_target(batch)
     assert q.shape == (2, 6)
-    following = agent.target_critic(
-        agent.normalizer(batch.next_observations), agent.act(batch.next_observations, deterministic=True)
-    ).amin(0)
-    expected = batch.rewards.mean(-1) + 0.99 * following.masked_fill(batch.terminated, 0)
+    seen = agent.normalizer(batch.next_observations), agent.act(batch.next_observations, deterministic=True)
+    vectors, utilities = agent.target_critic.vectors(*seen), agent.target_critic(*seen)
+    least = vectors[utilities.argmin(0), torch.arange(6)]
+    y = batch.rewards + 0.99 * least * ~batch.terminated[:, None]
+    expected = y.mean(-1) if utopia is None else (0.5 * (y - torch.tensor(utopia))).amin(-1)
     torch.testing.assert_close(target, expected)
+
+
+def test_the_utopian_point_is_the_configuration_s_and_rewards_are_one_per_objective() -> None:
+    agent = make("mo-sac", utopia=(1.0, 2.0))
+    assert not [key for key in agent.state_dict() if "utopia" in key]  # a warm start takes over weights, no utility
+    with pytest.raises(ValueError, match=r"rewards have shape \(6,\), expected \(6, 2\)"):
+        agent.update(random_batch(6))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -73,6 +73,9 @@ def test_what_predict_cannot_do_is_refused() -> None:
         agent.predict(observation, balance=2.0)
     with pytest.raises(UserError, match=r"the reward has shape \(3,\), expected \(2,\) of 2 observations"):
         agent.predict(observation, reward=[1.0, 2.0, 3.0])
+    for target, said in (("much", "'much', expected 1 numbers"), (float("nan"), "finite"), ([1.0, 2.0], "2 numbers")):
+        with pytest.raises(UserError, match=said):
+            agent.aim(target)
 
 
 @pytest.mark.parametrize("name", ["dt", "rvs"])

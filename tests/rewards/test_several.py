@@ -12,8 +12,10 @@ import torch
 from balrl.config import RewardConfig
 from balrl.data.dataset import Dataset
 from balrl.data.prepare import RewardTransform
+from balrl.errors import UserError
 from balrl.replay import ReplayBuffer
 from balrl.rewards import LearnedReward, RewardEnsemble
+from balrl.rewards.learner import RewardLearner
 from balrl.rewards.recent import RecentInteraction
 from balrl.rewards.several import LearnedRewards, RewardLearners, make_learners
 from balrl.rollout import Step
@@ -84,6 +86,33 @@ def test_rounds_ask_each_dimension_and_relabel_what_is_stored() -> None:
     other.load_state_dict(made.state_dict())
     assert other.reward.describe() == made.reward.describe()
     assert torch.equal(other.recent.rewards, recent.rewards)
+
+
+def test_a_run_that_goes_on_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = learners(epochs=1)
+    monkeypatch.setattr(RewardLearner, "fit", lambda self: pytest.fail("trained again"))
+    config = RewardConfig(pairs=150, steps=5, members=2, hidden=(32,), epochs=1)
+    args = (config, None, SPACES, "two", 0, torch.device("cpu"), None, 2)
+    again = make_learners(*args, stored=made.state_dict())
+    expected = made.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in again.state_dict().items())
+
+
+def test_a_round_is_held_in_every_dimension_or_in_none() -> None:
+    """The second reward is always 0: its teacher has nothing to prefer."""
+    recent = RecentInteraction(40, 4, SPACES, reward_dim=2)
+    made = learners(recent, pairs=0, online_every=10, online_pairs=20, epochs=1, teacher={"skip": 0.1})
+    before = {key: value.clone() for key, value in made.state_dict().items() if "recording" not in key}
+    for _ in range(30):
+        batch = random_batch(4, reward_dim=2)
+        batch = batch._replace(rewards=batch.rewards * torch.tensor([1.0, 0.0]))
+        none = torch.zeros(4, dtype=torch.bool)
+        recent.add(Step(batch, None, none, batch.rewards, none.long(), None, None))
+    with pytest.raises(UserError):
+        made.learn()
+    assert made.rounds == 0
+    after = made.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_one_reward_needs_no_list() -> None:

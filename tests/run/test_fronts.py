@@ -37,6 +37,16 @@ def test_a_vector_run_has_a_front_and_weighted_sums_make_one(runs: dict[str, Pat
     assert together.preferences.tolist() == [[1, 0], [0.5, 0.5]]
 
 
+def test_what_does_not_belong_together_is_refused_before_anything_is_played(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("balrl.run.fronts.evaluate", lambda *_, **__: pytest.fail("played"))
+    with pytest.raises(UserError, match=r"from 1 rewards of balrl/PointMaze-v0, .* from 2 of balrl/PointMazeEnergy-v0"):
+        fronts([runs["vector"], runs["plain"]])
+    with pytest.raises(UserError, match="reference has 3 numbers, expected 2"):
+        fronts([runs["vector"]], reference=(1, 2, 3))
+
+
 @pytest.mark.parametrize(("name", "said"), [("odd", "no preference, which is ≥ 0"), ("plain", "learned from one rew")])
 def test_what_has_no_front_is_refused(runs: dict[str, Path], name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):

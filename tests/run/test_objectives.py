@@ -109,6 +109,7 @@ def test_one_reward_that_is_a_weighted_sum(tmp_path: Path) -> None:
         ({"agent.objectives": "3"}, "has 2 rewards a step, agent mo-sac learns from 3: set agent.objectives=2"),
         ({"env": "balrl/PointMaze-v0"}, "has one reward a step, agent mo-sac learns from 2: choose an agent for one"),
         ({"data.reward_weights": "[1, 1]"}, "has one reward a step, agent mo-sac learns from 2"),
+        ({"evaluation.hypervolume_reference": "[0, 0, 0]"}, "reference has 3 numbers, expected 2"),
         ({"data.reward_weights": "[1, 1, 1]"}, r"reward_weights has 3 numbers, the task pays 2 rewards"),
         (
             {"env": "balrl/PointMaze-v0", "data.reward_weights": "[1, 1]"},
@@ -221,6 +222,24 @@ def test_members_of_a_population_are_what_they_are_alone(whole: Path, tmp_path: 
     expected, got = final_state(whole), final_state(tmp_path / "population" / next(iter(members)))
     for key in (key for key in expected if not key.startswith("random/")):
         torch.testing.assert_close(got[key], expected[key], rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_a_policy_of_one_reward_is_shown_one(tmp_path: Path) -> None:
+    """One that remembers, trained on a weighted sum, plays in two rewards under a preference as in its own task."""
+    settings = {**ONLINE, **OFFLINE, "env": "balrl/PointMazeEnergy-v0", "dataset": "point-maze-energy"}
+    settings |= {"data.reward_weights": "[2, 0.5]", "agent.target_return": "null", "num_envs": "1"}
+    config = balrl.load_config("rvs/point-maze", settings=settings)
+    assert balrl.train(config, tmp_path / "run").finished
+    own = balrl.evaluate(tmp_path / "run", episodes=4, num_envs=2)
+    seen = balrl.evaluate(tmp_path / "run", episodes=4, num_envs=2, preference=[3, 1])
+    assert seen.return_vectors is not None
+    assert [2 * a + 0.5 * b for a, b in seen.return_vectors] == pytest.approx(list(own.returns))
+    assert seen.preferences == ((0.75, 0.25),) * 4
+    agent = balrl.load_agent(tmp_path / "run")
+    with pytest.raises(UserError, match="how they were weighed is not known"):
+        balrl.evaluate(agent, "balrl/PointMazeEnergy-v0", episodes=1, preference=[1, 1])
+    for preference in (None, [1.0, 0.0]):
+        assert balrl.record_video(tmp_path / "run", tmp_path / "film.gif", preference=preference) > 0
 
 
 def test_which_preferences_are_evaluated() -> None:

@@ -76,6 +76,24 @@ def test_a_policy_s_samples_follow_the_episode_s_seed(tmp_path: Path) -> None:
     assert not np.array_equal(whole[:10], whole[10:20])
 
 
+def test_an_agent_that_remembers_does_so_while_it_is_recorded(tmp_path: Path) -> None:
+    """Its actions are those of `predict` with its memory, its rewards and its episodes' beginnings."""
+    settings = {"pretrain.updates": "4", "finetune.steps": "0", "warmup.steps": "0", "evaluation.episodes": "1"}
+    settings |= {"tracking.wandb": "off", "agent.width": "16", "agent.heads": "1", "agent.layers": "1"}
+    balrl.train(balrl.load_config("dt/point-maze", settings=settings), tmp_path / "run")
+    options = {"env_kwargs": {"max_episode_steps": 6}}
+    record_dataset(MAZE, str(tmp_path / "run"), 18, tmp_path / "d.hdf5", deterministic=True, **options)
+    data, agent, state = balrl.load_dataset(tmp_path / "d.hdf5"), balrl.load_agent(tmp_path / "run"), None
+    for row in range(18):
+        reward = None if row == 0 else data.rewards[row - 1 : row]
+        observation, begins = data.observations[row : row + 1], np.array([row % 6 == 0])
+        expected, state = agent.predict(observation, state, begins, deterministic=True, reward=reward)
+        np.testing.assert_allclose(data.actions[row], expected[0], atol=1e-5)
+    with pytest.raises(UserError, match="agent dt remembers its own actions, which noise and epsilon would replace"):
+        record_dataset(MAZE, str(tmp_path / "run"), 6, tmp_path / "noisy.hdf5", noise=0.1, **options)
+    assert not list(tmp_path.glob("noisy*"))
+
+
 def test_a_run_and_a_zip_act(tmp_path: Path) -> None:
     sb3 = pytest.importorskip("stable_baselines3", reason="stable-baselines3 is not installed")
     model = sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=10)
