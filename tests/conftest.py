@@ -22,8 +22,13 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def _quiet_and_repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One torch thread, a fixed seed, no W&B account, and no module that another test imported for its task."""
+def _quiet_and_repeatable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One torch thread, a fixed seed, no W&B account, no pictures unless a test is marked so.
+
+    And no module that another test imported for its task.
+    """
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setattr("balrl.run.imports._IMPORTED", {})
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

@@ -138,7 +138,6 @@ AHEAD = EnvironmentConfig(executor="ray", actors=2, actor_cpus=0.1, stale=4)
 def test_a_run_learns_from_them_and_says_that_it_is_not_repeatable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
     config = hopper_config(num_envs="2").model_copy(update={"environment": AHEAD})
     listening = Listening()
     result = balrl.train(config, tmp_path / "run", listening)

@@ -84,7 +84,6 @@ def test_steps_are_those_of_worlds_in_this_process(task: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_is_the_same_and_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
     config = hopper_config(num_envs="3", **{"environment.executor": "ray", "environment.actors": "2"})
     config = config.model_copy(update={"environment": REMOTE})
     balrl.train(hopper_config(num_envs="3"), tmp_path / "local")

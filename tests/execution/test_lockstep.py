@@ -40,12 +40,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are drawn, and tested, for one run at a time."""
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
-
-
 def members(preset: str = "iql/point-maze", **more: str) -> dict[str, Any]:
     config = balrl.load_config(preset, settings={**SETTINGS, **more})
     return balrl.member_configs(config, range(3))

@@ -10,6 +10,7 @@ import balrl
 from balrl.run import pictures
 from tests.run.small import SMALL, maze_config
 
+pytestmark = pytest.mark.pictures
 OFFLINE = {"warmup.steps": "0", "finetune.steps": "0"}
 
 

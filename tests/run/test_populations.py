@@ -16,12 +16,6 @@ from balrl.watch.display import Display
 from tests.execution.test_lockstep import StopAt, assert_same_records, members
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are drawn, and tested, for one run at a time."""
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
-
-
 @pytest.mark.parametrize("preset", ["iql/point-maze", "calql/point-maze"])
 @pytest.mark.parametrize("lost", ["newest", "all", "never begun"])
 def test_killed_and_resumed_equals_not_killed_to_the_bit(

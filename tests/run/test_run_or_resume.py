@@ -15,7 +15,6 @@ from tests.run.small import Interrupt, final_state, maze_config, records
 
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
     monkeypatch.setattr("balrl.run.pictures.pictures_are_drawn", lambda *_: True)
 
 

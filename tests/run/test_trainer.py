@@ -290,6 +290,7 @@ def test_signals_are_heard_in_an_evaluation_without_an_end(number: signal.Signal
     assert (result.summary["outcome"], result.summary["final"]) == ("interrupted", None)
 
 
+@pytest.mark.pictures
 def test_a_finished_run_that_was_killed_before_its_pictures_gets_them(whole_run: Path, tmp_path: Path) -> None:
     shutil.copytree(whole_run, tmp_path / "run")
     assert balrl.resume(tmp_path / "run").finished

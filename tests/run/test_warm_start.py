@@ -62,12 +62,6 @@ WARMUPS = ("frozen-policy", "random", "offline-data", "critic-only", None)
 RETAIN = ("none", "ratio", "append")
 
 
-@pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
-
-
-@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(("parts", "warmup", "retain"), list(product(PARTS, WARMUPS, RETAIN)))
 def test_every_combination(pretrained: Path, tmp_path: Path, parts: str, warmup: str | None, retain: str) -> None:
     settings = {"init.checkpoint": str(pretrained), "init.parts": parts, "finetune.retain": retain}

@@ -11,11 +11,6 @@ from tests.sweep.small import small_sweep
 ALONE = {"seeds": [0], "presets": {"IQL": {"preset": "iql/point-maze"}}}
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
-
-
 def test_an_order_is_carried_out_once(tmp_path: Path) -> None:
     folder = small_sweep(tmp_path / "sweep", **ALONE)
     order = order_of(folder, folder.plan)

@@ -19,8 +19,7 @@ from tests.sweep.small import small_sweep
 
 
 @pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balrl.run.pictures.draw_pictures", lambda *_: None)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAUSE", 0.01)
 
 
