@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", help="only these, for processes side by side with an OUT each")
     parser.add_argument("--tasks", nargs="+", help="only these")
+    parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--steps", type=int, help="instead of each task's, to try it out")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
@@ -110,7 +111,11 @@ def main() -> None:
             if ("trading", name, 0, chosen["trading"]) not in known:
                 keep(played(protocol, name), task="trading", method=name, seed=0, steps=chosen["trading"])
     for task, method, seed in jobs(protocol):
-        left_out = task not in (options.tasks or chosen) or seed not in (options.seeds or protocol["seeds"])
+        left_out = (
+            task not in (options.tasks or chosen)
+            or seed not in (options.seeds or protocol["seeds"])
+            or method not in (options.methods or [method])
+        )
         if options.report_only or left_out or (task, method, seed, chosen[task]) in known:
             continue
         path = options.out / f"{task}-{method}-{seed}-{chosen[task]}"
