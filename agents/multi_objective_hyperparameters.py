@@ -18,8 +18,8 @@ class MultiObjectiveConfig(AgentConfig):
         0.0,
         ge=0,
         le=1,
-        description="of logged rows in pre-training, that learn under the preference for which their episode was good; the others' are "
-        "drawn from the simplex",
+        description="of logged rows in pre-training, that learn under the preference for which their episode was good; "
+        "the others' are drawn from the simplex",
     )
     utopia: tuple[float, ...] | None = Field(
         None,
