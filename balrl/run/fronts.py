@@ -73,13 +73,16 @@ def _check_together(runs: Sequence[str | Path], env: Any, reference: Sequence[fl
         weights = (config.get("data") or {}).get("reward_weights") or ()
         task = (config.get("env"), config.get("env_kwargs")) if env is None else (None, None)
         found = (max(int(config["agent"].get("objectives", 1)), len(weights)), *task)
-        if reference is not None:
+        if reference is not None and found[0] > 1:
             check_reference(reference, found[0])
         first = found if first is None else first
         if found != first:
+            one, other = (
+                f"{m} rewards of {name or 'the task'} {kwargs or ''}".strip() for m, name, kwargs in (found, first)
+            )
             raise UserError(
-                f"'{run}' learned from {found[0]} rewards of {found[1] or 'the task'}, '{runs[0]}' from {first[0]} of "
-                f"{first[1] or 'the task'}: fronts are compared in one task (name it with env), of the same rewards"
+                f"'{run}' learned from {one}, '{runs[0]}' from {other}: fronts are compared in one task (name it with "
+                "env), of the same rewards"
             )
 
 
