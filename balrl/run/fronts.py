@@ -10,7 +10,7 @@ from typing import Any
 from balrl.errors import UserError
 from balrl.evaluation import Evaluation, together
 from balrl.front import check_reference
-from balrl.run.trained import evaluate, stored_config
+from balrl.run.trained import evaluate, stored_config, stored_weights
 
 
 def fronts(
@@ -47,7 +47,7 @@ def fronts(
     sums: list[Evaluation] = []
     for run in runs:
         config = stored_config(run)
-        weights = (config.get("data") or {}).get("reward_weights") or ()
+        weights = stored_weights(config)
         settings: dict[str, Any] = {"episodes": episodes, "seed": seed, "num_envs": num_envs, "device": device}
         if int(config["agent"].get("objectives", 1)) > 1:
             found[_named(Path(run), found)] = evaluate(run, env, preferences=preferences, **settings)
@@ -70,7 +70,7 @@ def _check_together(runs: Sequence[str | Path], env: Any, reference: Sequence[fl
     first: tuple[int, Any, Any] | None = None
     for run in runs:
         config = stored_config(run)
-        weights = (config.get("data") or {}).get("reward_weights") or ()
+        weights = stored_weights(config)
         task = (config.get("env"), config.get("env_kwargs")) if env is None else (None, None)
         found = (max(int(config["agent"].get("objectives", 1)), len(weights)), *task)
         if reference is not None and found[0] > 1:

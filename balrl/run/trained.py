@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def evaluate(
     """
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
     stored = {} if isinstance(agent, Agent) else stored_config(agent)
-    own_weights = (stored.get("data") or {}).get("reward_weights") or ()
+    own_weights = stored_weights(stored)
     weights = () if preference is not None else own_weights
     worlds = make_env(task, min(num_envs, episodes), chosen.device, env_kwargs, reward_weights=weights)
     limit = max_episode_steps or (None if step_limit(worlds) else DEFAULT_LIMIT)
@@ -118,6 +118,11 @@ def stored_config(agent: str | Path) -> dict[str, Any]:
     """Return the configuration that a run or checkpoint was written with."""
     found: dict[str, Any] = read_checkpoint(Path(agent), lambda checkpoint: load_state(checkpoint, AGENT))["config"]
     return found
+
+
+def stored_weights(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the weights of the rewards whose sum a configuration's agent learned from; none for any other."""
+    return tuple((config.get("data") or {}).get("reward_weights") or ())
 
 
 def _of_one_reward(agent: Agent, act: Callable[[Tensor], Tensor], weights: Sequence[float]) -> Shown:
@@ -159,7 +164,7 @@ def record_video(
     target = check_film(Path(path))
     chosen, task, env_kwargs = _agent_and_task(agent, env, env_kwargs, device)
     stored = {} if isinstance(agent, Agent) else stored_config(agent)
-    world = make_drawn_env(task, chosen.device, env_kwargs, (stored.get("data") or {}).get("reward_weights") or ())
+    world = make_drawn_env(task, chosen.device, env_kwargs, stored_weights(stored))
     try:
         act = _policy(chosen, world, str(task), balance)
         if chosen.reward_dim > 1 and preference is not None:
