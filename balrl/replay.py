@@ -141,15 +141,15 @@ class ReplayBuffer:
             batches: how many.
             stream: where the random numbers come from; torch's global generator if None.
         """
+        return self.gather(self._drawn(batches * batch_size, stream))
+
+    def _drawn(self, count: int, stream: RandomStream | None) -> Tensor:
+        """Return rows ``[count]``, uniform and with replacement."""
         if self.size == 0:
             raise ValueError("cannot sample from an empty replay buffer")
-        return self.gather(self._drawn(self._filled, batches * batch_size, stream))
-
-    def _drawn(self, high: int | Tensor, count: int, stream: RandomStream | None) -> Tensor:
-        """Return integers ``[count]`` in [0, high), of torch's global generator without a stream."""
         if stream is None:
-            return torch.randint(int(high), (count,), device=self.device)
-        return stream.integers(high, count)
+            return torch.randint(self.size, (count,), device=self.device)
+        return stream.integers(self._filled, count)
 
     def newest(self, count: int) -> Batch:
         """Return the `count` rows that were added last, the newest last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from balrl.batch import Batch
@@ -35,9 +36,12 @@ class SequenceReplay(LinkedReplay):
     def sample(self, batch_size: int, batches: int = 1, stream: RandomStream | None = None) -> Batch:
         if self.burn_in is None:
             return super().sample(batch_size, batches, stream)
-        rows = self._drawn(self._filled, batches * batch_size, stream)
-        before = self.burn_in + self._drawn(self.length - self.burn_in, len(rows), stream)
-        return self.gather(self.precede(rows, before, self.length - 1))
+        rows, span = self._drawn(batches * batch_size, stream), self.length - self.burn_in
+        if stream is None:
+            back = torch.randint(span, rows.shape, device=self.device)
+        else:
+            back = stream.integers(span, len(rows))
+        return self.gather(self.precede(rows, self.burn_in + back, self.length - 1))
 
     def newest(self, count: int) -> Batch:
         """Return the `count` steps that were added last, one by one, the newest last."""
