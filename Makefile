@@ -3,7 +3,7 @@ PYTHON ?= python3
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-stand-in test-kernels test-gpu check docs site tutorials clean
+.PHONY: demo test test-slow test-exhaustive test-stand-in test-kernels test-gpu check docs site tutorials clean
 
 demo: .venv/ready
 	$(BIN)/balrl train --preset famo2o-iql/point-maze
@@ -12,11 +12,16 @@ test: .venv/ready
 	$(BIN)/python -m pytest -n auto
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m 'slow and not exhaustive'
+
+# All agents through torch's compiler, captured on the stand-in, and all tutorials: an hour.
+test-exhaustive: .venv/ready
+	$(BIN)/python -m pytest -n auto -m exhaustive
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m exhaustive -p tests.stand_in.plugin tests/stand_in
 
 # The CUDA path, on two devices that are none; a process of its own, because they must be there before torch. Needs g++.
 test-stand-in: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.stand_in.plugin tests/stand_in
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -p tests.stand_in.plugin tests/stand_in
 
 # On a real GPU; skipped without one.
 test-gpu: .venv/ready

@@ -40,6 +40,9 @@ def add_run_verbs(verbs: Any) -> None:
         "--offline", action="store_true", help="estimate it from logged data instead of playing: critics, fitted Q"
     )
     evaluate.add_argument("--dataset", help="for --offline; default: the run's own")
+    evaluate.add_argument(
+        "--offline-updates", type=non_negative, default=5_000, help="of fitted Q evaluation; 0: none; default: 5000"
+    )
     evaluate.add_argument("--video", type=Path, metavar="FILE.mp4|gif", help="also film one episode")
     evaluate.set_defaults(run=_evaluate)
 
@@ -90,7 +93,13 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         from balrl.report.tables import offline_table
         from balrl.run.trained import evaluate_offline
 
-        found = evaluate_offline(options.path, options.dataset, device=options.device, balance=options.balance)
+        found = evaluate_offline(
+            options.path,
+            options.dataset,
+            device=options.device,
+            balance=options.balance,
+            updates=options.offline_updates,
+        )
         make_console().print(offline_table(found))
         return
     if options.video is not None:

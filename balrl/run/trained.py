@@ -242,7 +242,7 @@ def evaluate_offline(
         updates: of fitted Q evaluation.
 
     Raises:
-        UserError: without data, or for a balance that there is not.
+        UserError: without data, for a balance that there is not, or where nothing is left to estimate.
     """
     chosen = load_agent(agent, device)
     if balance is not None:
@@ -253,7 +253,13 @@ def evaluate_offline(
     def policy(observations: Tensor) -> Tensor:
         return chosen.serve(observations, balance=balance)
 
-    return estimate_offline(chosen, [policy], data, rewards, updates)[0]
+    found = estimate_offline(chosen, [policy], data, rewards, updates)[0]
+    if not found:
+        raise UserError(
+            f"there is nothing to estimate: agent {chosen.config.name} has no critics, and without updates there is no "
+            "fitted Q evaluation; give it some (--offline-updates)"
+        )
+    return found
 
 
 def _data_of(

@@ -181,11 +181,16 @@ AGENTS: dict[str, tuple[type[Agent], Any]] = {
 }
 REPLAYING = sorted(name for name, (cls, _) in AGENTS.items() if not cls.on_policy)
 """Those whose updates draw from a replay in both phases."""
-FIRST = {cls: name for name, (cls, _) in reversed(AGENTS.items())}
-REPLAYING_AT_LENGTH = [
-    name if FIRST[AGENTS[name][0]] == name else pytest.param(name, marks=pytest.mark.slow) for name in REPLAYING
-]
-"""Of these, for tests that take long: one configuration of each class, and the others among the slow tests."""
+ONE_OF_EACH_CLASS = set({cls: name for name, (cls, _) in reversed(AGENTS.items())}.values())
+FIVE_KINDS = {"famo2o-iql", "fql", "fastsac", "dt", "recurrent-sac"}
+"""Updates by a balance, along a flow, of a distribution, of a transformer, over windows with a memory."""
+
+
+def replaying(some: set[str], others: pytest.MarkDecorator) -> list[Any]:
+    """The names in `REPLAYING` for a test that takes long: `some` as they are, the others marked."""
+    return [name if name in some else pytest.param(name, marks=others) for name in REPLAYING]
+
+
 SHAPES = [(3, 2), (1, 1), (11, 4)]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 

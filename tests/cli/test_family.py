@@ -28,6 +28,12 @@ def test_offline_evaluation_and_export_of_a_member(
     assert (tmp_path / "p.pt").exists()
     assert main(["evaluate", str(whole_run), "--offline", "--balance", "9"]) == 2
     assert "out of this family's range" in capsys.readouterr().err
+    assert main(["evaluate", str(whole_run), "--offline", "--offline-updates", "3"]) == 0
+    assert "fitted Q" in capsys.readouterr().out
+    assert main(["evaluate", str(whole_run), "--offline", "--offline-updates", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "variance of Q" in said
+    assert "fitted Q" not in said
 
 
 def test_a_run_without_a_family_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from balrl.agents import Agent
 from balrl.execution import compiling
 from balrl.execution.compiling import Compiler
 from balrl.execution.updates import CompiledUpdates, EagerUpdates
-from tests.agents.test_all import REPLAYING, REPLAYING_AT_LENGTH
+from tests.agents.test_all import FIVE_KINDS, ONE_OF_EACH_CLASS, replaying
 from tests.conftest import random_batch
 from tests.execution.test_updates import assert_same, build, filled, update_of
 
@@ -34,29 +34,38 @@ def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -
     return agents
 
 
-@pytest.mark.parametrize("name", REPLAYING_AT_LENGTH)
+@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
 def test_a_recorded_update_is_the_written_one(name: str) -> None:
     """Parameters, targets, moments and streams after 20 updates, to 1e-5, with nothing but the record run."""
     assert_same(*run_both(name, "eager", ("offline",)), tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bc-tanh-dropout", "famo2o-iql"])
-def test_a_functional_update_is_the_written_one(name: str) -> None:
-    """The same when a compiler has turned changes in place into values; of all agents with the slow ones."""
-    assert_same(*run_both(name, "aot_eager", ("offline",)), tolerance=1e-5)
+@pytest.mark.parametrize(
+    ("name", "utd"), [("bc-tanh-dropout", 1), ("famo2o-iql", 1), pytest.param("redq", 2, marks=pytest.mark.slow)]
+)
+def test_a_functional_update_is_the_written_one(name: str, utd: int) -> None:
+    """The same when a compiler has turned changes in place into values; others are slow or exhaustive."""
+    assert_same(*run_both(name, "aot_eager", ("offline",), utd), tolerance=1e-5)
 
 
-@pytest.mark.parametrize(("name", "utd"), [("iql", 1), pytest.param("redq", 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "utd"), [("iql", 1), pytest.param("redq", 2, marks=pytest.mark.exhaustive)])
 def test_a_compiled_update_is_the_written_one(name: str, utd: int) -> None:
     """The same through the real compiler, to 1e-4."""
     assert_same(*run_both(name, "inductor", ("offline",), utd), tolerance=1e-4)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+def test_every_functional_update_is_the_written_one(name: str) -> None:
+    """In both phases."""
+    assert_same(*run_both(name, "aot_eager", ("offline", "online")), tolerance=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", REPLAYING)
+@pytest.mark.parametrize("name", replaying(FIVE_KINDS, others=pytest.mark.exhaustive))
 def test_every_compiled_update_is_the_written_one(name: str) -> None:
-    """For every agent, in both phases."""
+    """Through the real compiler, which takes up to a minute each."""
     assert_same(*run_both(name, "inductor", ("offline", "online")), tolerance=1e-4)
 
 

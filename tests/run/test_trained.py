@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 import balrl
-from balrl.agents import SAC, SACConfig
+from balrl.agents import BC, SAC, BCConfig, SACConfig
 from balrl.errors import UserError
 from tests.faulty_env import FaultyEnv
 from tests.run.small import (
@@ -97,3 +97,8 @@ def test_offline_evaluation_needs_data_and_a_member_that_exists(whole_run: Path,
     agent = balrl.load_agent(whole_run)
     with pytest.raises(UserError, match="which data"):
         balrl.evaluate_offline(agent.save(tmp_path / "agent"))
+    spaces = agent.spaces
+    imitator = BC(spaces.observation_space, spaces.action_space, BCConfig(hidden=(8,))).save(tmp_path / "imitator")
+    assert set(balrl.evaluate_offline(imitator, "point-maze-mixed", updates=5)) == {"fitted_q"}
+    with pytest.raises(UserError, match="agent bc has no critics"):
+        balrl.evaluate_offline(imitator, "point-maze-mixed", updates=0)

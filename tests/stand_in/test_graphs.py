@@ -17,7 +17,7 @@ from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates,
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.replay_kind import replay_kind
-from tests.agents.test_all import AGENTS, REPLAYING
+from tests.agents.test_all import AGENTS, FIVE_KINDS, ONE_OF_EACH_CLASS, REPLAYING, replaying
 from tests.conftest import random_batch
 from tests.execution.test_updates import assert_same, update_of
 from tests.stand_in.device import OPERATIONS, WAITS
@@ -54,12 +54,18 @@ def rollouts(agent: PPO, steps: int) -> RolloutBuffer:
     return made
 
 
-@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
-@pytest.mark.parametrize("name", REPLAYING)
-def test_a_captured_update_is_the_written_one(name: str, device: str) -> None:
+@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+def test_a_captured_update_is_the_written_one(name: str) -> None:
+    check_captured(name, "cuda:0")
+
+
+@pytest.mark.parametrize("name", ["iql", "redq", "famo2o-cql"])
+def test_a_captured_update_is_the_written_one_on_the_second_device(name: str) -> None:
+    check_captured(name, "cuda:1")
+
+
+def check_captured(name: str, device: str) -> None:
     """Parameters, targets, moments, streams and counts, in both phases, in whole blocks and single updates."""
-    if device == "cuda:1" and name not in ("iql", "redq", "famo2o-cql"):
-        pytest.skip("one of each family is enough on the second device")
     written, captured = build(name, device), build(name, device)
     graphs = GraphUpdates(captured, pytest.fail)
     for agent, runs in ((written, EagerUpdates()), (captured, graphs)):
@@ -74,7 +80,7 @@ def test_a_captured_update_is_the_written_one(name: str, device: str) -> None:
     assert all(len(graph.graph) > 10 for graph in graphs._graphs.values())
 
 
-@pytest.mark.parametrize("name", REPLAYING)
+@pytest.mark.parametrize("name", replaying(FIVE_KINDS, others=pytest.mark.exhaustive))
 def test_a_captured_record_is_the_written_update(name: str) -> None:
     """Recorded for a GPU, as a compiler gets it, and captured: the same to rounding, in fewer operations."""
     written, captured = build(name), build(name)
