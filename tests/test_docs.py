@@ -120,7 +120,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = {
     "pretrain.updates": 4, "pretrain.eval_every": 4, "warmup.steps": 12, "finetune.steps": 12, "batch_size": 8,
     "finetune.eval_every": 12, "evaluation.episodes": 1, "checkpoint.every": 50, "tracking.wandb": "off",
-    "instruments.dense_steps": 0,
+    "instruments.dense_steps": 0, "evaluation.max_episode_steps": 20,
 }  # fmt: skip
 SIZED = ("pretrain.updates", "warmup.steps", "agent.hidden", "finetune.utd_ratio")
 """Settings of documented commands that would take long; what they are is checked, how large is not."""

@@ -30,6 +30,7 @@ SMALL = {
     "tracking.wandb": "off",
     "threads": "1",
     "agent.hidden": "[8, 8]",
+    "env_kwargs": "{max_episode_steps: 15}",
 }
 
 
@@ -38,7 +39,6 @@ FAMILY = {
     "num_envs": "10",
     "finetune.utd_ratio": "1",
     "agent.balance.hidden": "[8]",
-    "env_kwargs": "{max_episode_steps: 15}",
 }
 
 
