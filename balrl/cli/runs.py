@@ -41,7 +41,7 @@ def add_run_verbs(verbs: Any) -> None:
     )
     evaluate.add_argument("--dataset", help="for --offline; default: the run's own")
     evaluate.add_argument(
-        "--offline-updates", type=non_negative, default=5_000, help="of fitted Q evaluation; 0: none; default: 5000"
+        "--offline-updates", type=non_negative, default=5_000, help="of fitted Q, for --offline; 0: none; default: 5000"
     )
     evaluate.add_argument("--video", type=Path, metavar="FILE.mp4|gif", help="also film one episode")
     evaluate.set_defaults(run=_evaluate)
