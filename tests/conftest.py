@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,11 @@ def whole_hopper_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hopper") / "run"
     assert balrl.train(hopper_config(), path).finished
     return path
+
+
+def others_marked(names: Iterable[str], some: Collection[str], mark: pytest.MarkDecorator) -> list[Any]:
+    """Return names for a test that takes long: `some` as they are, the others marked."""
+    return [name if name in some else pytest.param(name, marks=mark) for name in names]
 
 
 def random_batch(

@@ -21,6 +21,7 @@ import pytest
 import balrl
 from balrl.cli.main import main
 from balrl.run.presets import preset_names
+from tests.conftest import others_marked
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,6 +59,8 @@ def test_every_picture_of_results_has_its_command() -> None:
 
 
 TUTORIALS = script("make_tutorials")
+IN_CI = {"1_own_data", "5_learned_rewards", "9_from_other_libraries"}
+"""Tutorials that use most of the interface between them."""
 
 
 @pytest.mark.parametrize("name", TUTORIALS.names())
@@ -67,15 +70,7 @@ def test_tutorials_pages_are_current(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        if name[0] in "159"
-        else pytest.param(name, marks=pytest.mark.exhaustive)  # arrays, rewards, other libraries
-        for name in TUTORIALS.names()
-    ],
-)
+@pytest.mark.parametrize("name", others_marked(TUTORIALS.names(), IN_CI, pytest.mark.exhaustive))
 def test_every_tutorial_runs(name: str) -> None:
     """Short: in a process of its own, as its commands do."""
     made = (
@@ -310,15 +305,5 @@ def as_small(words: list[str]) -> list[str]:
     rounds = (
         ["reward.online_every=12", "reward.online_pairs=4"] if preferences and any("sac/" in w for w in words) else []
     )
-    return [
-        *kept,
-        *filter(None, more),
-        *zero,
-        *preferences,
-        *asked,
-        *worlds,
-        *ppo,
-        *samples,
-        *rounds,
-        *small([*more, *zero]),
-    ]
+    own = [*preferences, *asked, *worlds, *ppo, *samples, *rounds]
+    return [*kept, *filter(None, more), *zero, *own, *small([*more, *zero])]

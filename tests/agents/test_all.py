@@ -185,12 +185,6 @@ ONE_OF_EACH_CLASS = set({cls: name for name, (cls, _) in reversed(AGENTS.items()
 FIVE_KINDS = {"famo2o-iql", "fql", "fastsac", "dt", "recurrent-sac"}
 """Updates by a balance, along a flow, of a distribution, of a transformer, over windows with a memory."""
 
-
-def replaying(some: set[str], others: pytest.MarkDecorator) -> list[Any]:
-    """The names in `REPLAYING` for a test that takes long: `some` as they are, the others marked."""
-    return [name if name in some else pytest.param(name, marks=others) for name in REPLAYING]
-
-
 SHAPES = [(3, 2), (1, 1), (11, 4)]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 

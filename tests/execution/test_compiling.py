@@ -10,8 +10,8 @@ from balrl.agents import Agent
 from balrl.execution import compiling
 from balrl.execution.compiling import Compiler
 from balrl.execution.updates import CompiledUpdates, EagerUpdates
-from tests.agents.test_all import FIVE_KINDS, ONE_OF_EACH_CLASS, replaying
-from tests.conftest import random_batch
+from tests.agents.test_all import FIVE_KINDS, ONE_OF_EACH_CLASS, REPLAYING
+from tests.conftest import others_marked, random_batch
 from tests.execution.test_updates import assert_same, build, filled, update_of
 
 STEPS = 20
@@ -34,7 +34,7 @@ def run_both(name: str, backend: str, phases: tuple[Phase, ...], utd: int = 1) -
     return agents
 
 
-@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, ONE_OF_EACH_CLASS, pytest.mark.exhaustive))
 def test_a_recorded_update_is_the_written_one(name: str) -> None:
     """Parameters, targets, moments and streams after 20 updates, to 1e-5, with nothing but the record run."""
     assert_same(*run_both(name, "eager", ("offline",)), tolerance=1e-5)
@@ -55,7 +55,7 @@ def test_a_compiled_update_is_the_written_one(name: str, utd: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, ONE_OF_EACH_CLASS, pytest.mark.exhaustive))
 def test_every_functional_update_is_the_written_one(name: str) -> None:
     """In both phases."""
     assert_same(*run_both(name, "aot_eager", ("offline", "online")), tolerance=1e-5)
@@ -63,7 +63,7 @@ def test_every_functional_update_is_the_written_one(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", replaying(FIVE_KINDS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, FIVE_KINDS, pytest.mark.exhaustive))
 def test_every_compiled_update_is_the_written_one(name: str) -> None:
     """Through the real compiler, which takes up to a minute each."""
     assert_same(*run_both(name, "inductor", ("offline", "online")), tolerance=1e-4)

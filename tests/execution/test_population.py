@@ -14,8 +14,8 @@ from balrl.execution.population import Population
 from balrl.execution.updates import CompiledUpdates
 from balrl.replay import MixedReplay, ReplayBuffer
 from balrl.replay_kind import replay_kind
-from tests.agents.test_all import AGENTS, ONE_OF_EACH_CLASS, replaying
-from tests.conftest import random_batch
+from tests.agents.test_all import AGENTS, ONE_OF_EACH_CLASS, REPLAYING
+from tests.conftest import others_marked, random_batch
 from tests.execution.test_updates import NoHost, assert_same, update_of
 
 SPACES = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
@@ -50,7 +50,7 @@ def online(agent: Agent, seed: int) -> ReplayBuffer:
     return buffer
 
 
-@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, ONE_OF_EACH_CLASS, pytest.mark.exhaustive))
 def test_a_member_that_is_out_of_step_gets_the_same_numbers(name: str) -> None:
     """To the bit: with the others or without, and the others are left as they were."""
     together, apart = ([make(name, seed) for seed in range(3)] for _ in range(2))
@@ -77,7 +77,7 @@ def assert_population_equals_solo(solo: list[Agent], members: list[Agent], share
         assert_same(alone, member, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, ONE_OF_EACH_CLASS, pytest.mark.exhaustive))
 def test_members_equal_their_solo_runs(name: str) -> None:
     """Parameters, moments and streams after 20 updates, half on shared and half on growing data of their own: 1e-5."""
     solo, members = ([make(name, seed) for seed in range(3)] for _ in range(2))

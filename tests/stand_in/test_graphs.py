@@ -17,8 +17,8 @@ from balrl.execution.updates import CompiledUpdates, EagerUpdates, GraphUpdates,
 from balrl.on_policy import RolloutBuffer
 from balrl.replay import ReplayBuffer
 from balrl.replay_kind import replay_kind
-from tests.agents.test_all import AGENTS, FIVE_KINDS, ONE_OF_EACH_CLASS, REPLAYING, replaying
-from tests.conftest import random_batch
+from tests.agents.test_all import AGENTS, FIVE_KINDS, ONE_OF_EACH_CLASS, REPLAYING
+from tests.conftest import others_marked, random_batch
 from tests.execution.test_updates import assert_same, update_of
 from tests.stand_in.device import OPERATIONS, WAITS
 
@@ -54,7 +54,7 @@ def rollouts(agent: PPO, steps: int) -> RolloutBuffer:
     return made
 
 
-@pytest.mark.parametrize("name", replaying(ONE_OF_EACH_CLASS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, ONE_OF_EACH_CLASS, pytest.mark.exhaustive))
 def test_a_captured_update_is_the_written_one(name: str) -> None:
     check_captured(name, "cuda:0")
 
@@ -80,7 +80,7 @@ def check_captured(name: str, device: str) -> None:
     assert all(len(graph.graph) > 10 for graph in graphs._graphs.values())
 
 
-@pytest.mark.parametrize("name", replaying(FIVE_KINDS, others=pytest.mark.exhaustive))
+@pytest.mark.parametrize("name", others_marked(REPLAYING, FIVE_KINDS, pytest.mark.exhaustive))
 def test_a_captured_record_is_the_written_update(name: str) -> None:
     """Recorded for a GPU, as a compiler gets it, and captured: the same to rounding, in fewer operations."""
     written, captured = build(name), build(name)
